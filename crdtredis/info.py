@@ -317,7 +317,8 @@ def stats(x: Any) -> Fields:
         "tls_handshakes_failed": engine.get("tls_failed", 0),
         "tls_errors": engine.get("tls_errors", 0), "sync_full": peer_total(x, "full_syncs"),
         "sync_partial_ok": peer_total(x, "pulls"),
-        "sync_partial_err": 0, "expired_keys": replica["expired"], "expired_stale_perc": "0.00",
+        "sync_partial_err": 0, "expired_subkeys": replica["expired_fields"],
+        "expired_keys": replica["expired"], "expired_stale_perc": "0.00",
         "expired_time_cap_reached_count": 0,
         "evicted_keys": eviction["evicted"],
         "total_eviction_exceeded_time": eviction["over_ms"],
@@ -500,7 +501,8 @@ def keyspace(x: Any) -> Fields:
         live, _ = x.replica.keys(db)
         if live:
             expires, mean = x.replica.deadlines(db)
-            out[f"db{db}"] = f"keys={live},expires={expires},avg_ttl={mean}"
+            out[f"db{db}"] = (f"keys={live},expires={expires},avg_ttl={mean},"
+                              f"subexpiry={x.replica.subexpiring(db)}")
     return out
 
 

@@ -158,8 +158,8 @@ def test_kernel_and_codec_name_no_policy():
     for name in ("_core", "_resp"):
         for path in SOURCES:
             if unit(path) == name:
-                assert imports(path) <= {"buffer", "errors", "glob", "numbers", "_core",
-                                         "_resp"}, path
+                assert imports(path) <= {"buffer", "errors", "glob", "numbers", "xxh3",
+                                         "_core", "_resp"}, path
 
 
 def python_modules() -> list[str]:

@@ -148,6 +148,12 @@ def client_setinfo(session, argv):
     return OK
 
 
+@subcommand("CAPA capability...", arity=-3, since="8.0.0",
+            summary="What this client can do; here nothing follows from it, as for unknown ones.")
+def client_capa(session, argv):
+    return OK
+
+
 def rows(session) -> list[dict]:
     """What CLIENT LIST shows: all connections, or just this client where there are none."""
     loop = session.executor.loop
@@ -411,6 +417,8 @@ def client_unblock(session, argv):
 
 HELP = """\
 CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
+CAPA <capability> [...]
+    Tell what this client can do.
 CACHING (YES|NO)
     Whether the keys of the next command are tracked, with OPTIN or OPTOUT.
 GETNAME

@@ -10,7 +10,9 @@ concurrent scores holds of concurrent places.
 
 A search covers its area with the cell of the centre and the eight around it, at the greatest s at
 which they are large enough, and measures the distance (haversine, on a sphere) of every member in
-these nine ranges.
+these nine ranges. A polygon (of Valkey 9; its edges are straight on the map of degrees) has its
+centre in the direction of the sum of its corners; a place is inside if a ray to the east crosses
+its edges an odd number of times.
 
 Clients see which cells are searched, and in which order: without ASC or DESC the answer has the
 order of finding, and ANY takes what comes first. Both are Redis's, and so are constants and the
@@ -22,7 +24,7 @@ partial sorting takes any.
 
 Source of the idea: G. Niemeyer's geohash (2008) and Morton's order (1966).
 """
-from libc.math cimport M_PI, asin, cos, fabs, llrint, sin, sqrt
+from libc.math cimport M_PI, asin, atan2, cos, fabs, llrint, sin, sqrt
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MIN, int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
@@ -39,7 +41,8 @@ from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need
 from crdtredis.commands.common cimport REFUSED, read_int
 from crdtredis.commands.members cimport read_members
 from crdtredis.commands.scored cimport CH, NX, XX, Scored, add_scored, store_scored
-from crdtredis.errors cimport (GEO_ANY, GEO_BOX_NEGATIVE, GEO_COUNT, GEO_EXACTLY_ONE, GEO_HEIGHT,
+from crdtredis.errors cimport (GEO_ANY, GEO_BOX_NEGATIVE, GEO_CORNERS, GEO_COUNT,
+                               GEO_EXACTLY_ONE, GEO_HEIGHT,
                                GEO_NO_MEMBER, GEO_PLACE, GEO_RADIUS, GEO_RADIUS_NEGATIVE,
                                GEO_RADIUS_STORE_WITH, GEO_STORE_WITH, GEO_UNIT, GEO_WIDTH)
 from crdtredis.numbers cimport REAL_TEXT, format_int64, format_long_double
@@ -162,11 +165,13 @@ cdef enum Shape:
     NO_SHAPE
     CIRCLE
     BOX
+    POLYGON
 
 cdef struct Area:
     Shape shape
     Place centre
     double unit                         # m
+    Buffer corners                      # of a polygon: each a Place
     double radius                       # of a circle, in units
     double width                        # of a box, in units
     double height
@@ -209,8 +214,54 @@ cdef int step_for(double reach, double lat) noexcept nogil:
     return max(1, min(step, <int>STEPS))
 
 
-cdef void cover(Area *a, Cell *cells) noexcept nogil:
-    """The nine cells to search; those with step 0 hold nothing of the area."""
+cdef inline Place place(double lon, double lat) noexcept nogil:
+    cdef Place p
+    p.lon = lon
+    p.lat = lat
+    return p
+
+
+cdef void centre_polygon(Area *a) noexcept nogil:
+    cdef double x = 0, y = 0, z = 0, lon, lat
+    cdef Place *p = <Place*>a.corners.p
+    cdef size_t i
+    for i in range(a.corners.n // sizeof(Place)):
+        lon = p[i].lon * RADIAN
+        lat = p[i].lat * RADIAN
+        x += cos(lat) * cos(lon)
+        y += cos(lat) * sin(lon)
+        z += sin(lat)
+    a.centre = place(atan2(y, x) / RADIAN, atan2(z, sqrt(x * x + y * y)) / RADIAN)
+
+
+cdef double bound_polygon(Area *a, Place *low, Place *high) noexcept nogil:
+    """low and high: the corners of the box around it; returns how far its corners are at most."""
+    cdef Place *p = <Place*>a.corners.p
+    cdef size_t i
+    low[0] = high[0] = p[0]
+    for i in range(1, a.corners.n // sizeof(Place)):
+        low[0] = place(min(low.lon, p[i].lon), min(low.lat, p[i].lat))
+        high[0] = place(max(high.lon, p[i].lon), max(high.lat, p[i].lat))
+    return max(max(distance(a.centre, low[0]), distance(a.centre, high[0])),
+               max(distance(a.centre, place(low.lon, high.lat)),
+                   distance(a.centre, place(high.lon, low.lat))))
+
+
+cdef int in_polygon(const Area *a, Place at) noexcept nogil:
+    cdef const Place *p = <const Place*>a.corners.p
+    cdef size_t n = a.corners.n // sizeof(Place), i, j = n - 1
+    cdef int odd = 0
+    for i in range(n):
+        if ((p[i].lat > at.lat) != (p[j].lat > at.lat)
+                and at.lon < ((p[j].lon - p[i].lon) * (at.lat - p[i].lat)
+                              / (p[j].lat - p[i].lat) + p[i].lon)):
+            odd = not odd
+        j = i
+    return odd
+
+
+cdef double bound(Area *a, Place *low, Place *high) noexcept nogil:
+    """The same of any shape."""
     cdef double tall = a.unit * (a.radius if a.shape == CIRCLE else a.height / 2)
     cdef double wide = a.unit * (a.radius if a.shape == CIRCLE else a.width / 2)
     cdef double reach = a.unit * (a.radius if a.shape == CIRCLE
@@ -220,20 +271,29 @@ cdef void cover(Area *a, Cell *cells) noexcept nogil:
     # a degree of longitude is shortest at the side of the area that is nearer to the pole
     cdef double side = wide / EARTH / cos((a.centre.lat - up if a.centre.lat < 0
                                            else a.centre.lat + up) * RADIAN) / RADIAN
-    cdef double west = a.centre.lon - side, east = a.centre.lon + side
-    cdef double south = a.centre.lat - up, north = a.centre.lat + up
-    cdef int step = step_for(reach, a.centre.lat), i, no_west, no_east, no_south, no_north
+    if a.shape == POLYGON:
+        return bound_polygon(a, low, high)
+    low[0] = place(a.centre.lon - side, a.centre.lat - up)
+    high[0] = place(a.centre.lon + side, a.centre.lat + up)
+    return reach
+
+
+cdef void cover(Area *a, Cell *cells) noexcept nogil:
+    """The nine cells to search; those with step 0 hold nothing of the area."""
+    cdef Place low, high
+    cdef int step = step_for(bound(a, &low, &high), a.centre.lat)
+    cdef int i, no_west, no_east, no_south, no_north
     cdef Cell c = cell_at(a.centre, MAX_LATITUDE, step)
-    if step > 1 and (south_of(moved(c, 0, 1).y + 1, step) < north
-                     or south_of(moved(c, 0, -1).y, step) > south
-                     or west_of(moved(c, 1, 0).x + 1, step) < east
-                     or west_of(moved(c, -1, 0).x, step) > west):
+    if step > 1 and (south_of(moved(c, 0, 1).y + 1, step) < high.lat
+                     or south_of(moved(c, 0, -1).y, step) > low.lat
+                     or west_of(moved(c, 1, 0).x + 1, step) < high.lon
+                     or west_of(moved(c, -1, 0).x, step) > low.lon):
         step -= 1
         c = cell_at(a.centre, MAX_LATITUDE, step)
-    no_south = step > 1 and south_of(c.y, step) < south
-    no_north = step > 1 and south_of(c.y + 1, step) > north
-    no_west = step > 1 and west_of(c.x, step) < west
-    no_east = step > 1 and west_of(c.x + 1, step) > east
+    no_south = step > 1 and south_of(c.y, step) < low.lat
+    no_north = step > 1 and south_of(c.y + 1, step) > high.lat
+    no_west = step > 1 and west_of(c.x, step) < low.lon
+    no_east = step > 1 and west_of(c.x + 1, step) > high.lon
     for i in range(9):
         cells[i] = moved(c, EAST[i], NORTH[i])
         if ((NORTH[i] < 0 and no_south) or (NORTH[i] > 0 and no_north) or (EAST[i] < 0 and no_west)
@@ -244,6 +304,9 @@ cdef void cover(Area *a, Cell *cells) noexcept nogil:
 cdef int inside(Area *a, Place p, double *away) noexcept nogil:
     """Is p in the area? Then *away is how far from the centre."""
     cdef Place beside
+    if a.shape == POLYGON:
+        away[0] = distance(a.centre, p)
+        return in_polygon(a, p)
     if a.shape == CIRCLE:
         # by more than rounding can make up for: without a sine
         if latitudes_apart(p.lat, a.centre.lat) * 0.999999 > a.radius * a.unit:
@@ -398,6 +461,26 @@ cdef int read_box(Call *c, int i, Area *a) noexcept nogil:
         refuse(c, GEO_BOX_NEGATIVE)
         return 0
     return read_unit(c, c.argv[i + 2], &a.unit)
+
+
+cdef int read_polygon(Call *c, int i, Area *a) noexcept nogil:
+    """The number of corners and these from argv[i] on: how many arguments; 0 after a refusal."""
+    cdef int64_t n, j
+    cdef Place p
+    a.shape = POLYGON
+    a.unit = 1
+    a.corners.n = 0
+    if not read_int(c, c.argv[i], &n):
+        return 0
+    if n < 3 or n > (c.argc - i - 1) // 2:
+        refuse(c, GEO_CORNERS)
+        return 0
+    for j in range(n):
+        if not read_place(c, i + 1 + 2 * <int>j, &p):
+            return 0
+        buffer_add(&a.corners, &p, sizeof(Place))
+    centre_polygon(a)
+    return 1 + 2 * <int>n
 
 
 cdef int member_place(Call *c, Collection *z, Span name, Place *out) noexcept nogil:
@@ -564,8 +647,9 @@ cdef struct Query:
 
 cdef int read_option(Call *c, int i, int form, Collection *z, Query *q) noexcept nogil:
     """The option argv[i]: how many arguments it takes with its name; 0 after a refusal."""
-    cdef int left = c.argc - i - 1
+    cdef int left = c.argc - i - 1, n
     cdef Span arg = c.argv[i]
+    cdef int polygon = q.area.shape == POLYGON
     if is_word(arg, "WITHDIST"):
         q.with_distance = 1
     elif is_word(arg, "WITHHASH"):
@@ -592,16 +676,24 @@ cdef int read_option(Call *c, int i, int form, Collection *z, Query *q) noexcept
         q.target = &c.argv[i + 1]
         q.store_distance = is_word(arg, "STOREDIST")
         return 2
-    elif form & BY_OPTIONS and is_word(arg, "FROMMEMBER") and left >= 1 and not q.from_place:
+    elif form & BY_OPTIONS and is_word(arg, "FROMMEMBER") and left >= 1 and not (
+            q.from_place or polygon):
         q.from_member = 1
         return 2 if read_centre(c, z, c.argv[i + 1], &q.area.centre) else 0
-    elif form & BY_OPTIONS and is_word(arg, "FROMLONLAT") and left >= 2 and not q.from_member:
+    elif form & BY_OPTIONS and is_word(arg, "FROMLONLAT") and left >= 2 and not (
+            q.from_member or polygon):
         q.from_place = 1
         return 3 if read_place(c, i + 1, &q.area.centre) else 0
-    elif form & BY_OPTIONS and is_word(arg, "BYRADIUS") and left >= 2 and q.area.shape != BOX:
+    elif form & BY_OPTIONS and is_word(arg, "BYRADIUS") and left >= 2 and (
+            q.area.shape != BOX and not polygon):
         return 3 if read_circle(c, i + 1, &q.area) else 0
-    elif form & BY_OPTIONS and is_word(arg, "BYBOX") and left >= 3 and q.area.shape != CIRCLE:
+    elif form & BY_OPTIONS and is_word(arg, "BYBOX") and left >= 3 and (
+            q.area.shape != CIRCLE and not polygon):
         return 4 if read_box(c, i + 1, &q.area) else 0
+    elif (form & BY_OPTIONS and is_word(arg, "BYPOLYGON") and left >= 1
+          and not q.from_member and not q.from_place and (q.area.shape == NO_SHAPE or polygon)):
+        n = read_polygon(c, i + 1, &q.area)
+        return 1 + n if n else 0
     else:
         refuse_syntax(c)
         return 0
@@ -619,7 +711,6 @@ cdef void refuse_either(Call *c, const char *what) noexcept nogil:
 cdef int read_query(Call *c, int form, Collection *z, Query *q) noexcept nogil:
     """The whole command, whose source is z (NULL: no such key); 0 after a refusal."""
     cdef int i, n
-    memset(q, 0, sizeof(Query))
     if form & BY_OPTIONS:
         i = 3 if form & INTO_FIRST else 2
         if form & INTO_FIRST:
@@ -643,7 +734,8 @@ cdef int read_query(Call *c, int form, Collection *z, Query *q) noexcept nogil:
                GEO_STORE_WITH
              if form & INTO_FIRST else
              GEO_RADIUS_STORE_WITH)
-    elif form & BY_OPTIONS and not q.from_member and not q.from_place:
+    elif (form & BY_OPTIONS and not q.from_member and not q.from_place
+          and q.area.shape != POLYGON):
         refuse_either(c, "FROMMEMBER or FROMLONLAT")
     elif form & BY_OPTIONS and q.area.shape == NO_SHAPE:
         refuse_either(c, "BYRADIUS and BYBOX")
@@ -693,8 +785,10 @@ cdef void search(Call *c, int form) noexcept nogil:
     cdef Buffer found
     cdef Query q
     cdef size_t n, wanted
+    memset(&q, 0, sizeof(Query))
     if (read_members(c, c.argv[2 if form & INTO_FIRST else 1], T_ZSET, &z) == REFUSED
         or not read_query(c, form, z, &q)):
+        buffer_free(&q.area.corners)
         return
     memset(&found, 0, sizeof(Buffer))
     if z != NULL:
@@ -709,6 +803,7 @@ cdef void search(Call *c, int form) noexcept nogil:
     else:
         answer(c, &q, <Found*>found.p, wanted)
     buffer_free(&found)
+    buffer_free(&q.area.corners)
 
 
 cdef void georadius(Call *c) noexcept nogil:
@@ -757,16 +852,18 @@ _of_one_key("GEOHASH key [member]...", arity=-2, flags="readonly", since="3.2.0"
         complexity=MEMBERS, summary="The geohashes of places.")(native(geohash))
 _of_one_key("GEOPOS key [member]...", arity=-2, flags="readonly", since="3.2.0", complexity=MEMBERS,
         summary="Longitude and latitude of places.")(native(geopos))
-_of_one_key("GEOSEARCH key <FROMMEMBER member | FROMLONLAT longitude latitude> <BYRADIUS radius "
-            "<M | KM | FT | MI> | BYBOX width height <M | KM | FT | MI>> [ASC | DESC] [COUNT "
-            "count [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]", arity=-7, flags="readonly",
-        since="6.2.0", complexity=SEARCH,
-        summary="The places in a circle or box.")(native(geosearch))
-command("GEOSEARCHSTORE destination source <FROMMEMBER member | FROMLONLAT longitude latitude> "
-        "<BYRADIUS radius <M | KM | FT | MI> | BYBOX width height <M | KM | FT | MI>> [ASC | "
-        "DESC] [COUNT count [ANY]] [STOREDIST]", arity=-8, flags="write denyoom one_change",
+_of_one_key("GEOSEARCH key [FROMMEMBER member | FROMLONLAT longitude latitude] <BYRADIUS radius "
+            "<M | KM | FT | MI> | BYBOX width height <M | KM | FT | MI> | BYPOLYGON num-vertices "
+            "<longitude latitude>...> [ASC | DESC] [COUNT count [ANY]] [WITHCOORD] [WITHDIST] "
+            "[WITHHASH]", arity=-7, flags="readonly", since="6.2.0", complexity=SEARCH,
+        summary="The places in a circle, a box, or a polygon.")(native(geosearch))
+command("GEOSEARCHSTORE destination source [FROMMEMBER member | FROMLONLAT longitude latitude] "
+        "<BYRADIUS radius <M | KM | FT | MI> | BYBOX width height <M | KM | FT | MI> | BYPOLYGON "
+        "num-vertices <longitude latitude>...> [ASC | DESC] [COUNT count [ANY]] [STOREDIST]",
+        arity=-8, flags="write denyoom one_change",
         keys=[KeyRange("OW update", 1), KeyRange("RO access", 2)], group="geo", since="6.2.0",
-        complexity=SEARCH, summary="Stores the places in a circle or box.",
+        complexity=SEARCH,
+        summary="Stores the places in a circle, a box, or a polygon.",
         replicas=STORES)(native(geosearchstore))
 command("GEORADIUS key longitude latitude radius <M | KM | FT | MI> [WITHCOORD] [WITHDIST] "
         "[WITHHASH] [ASC | DESC] [COUNT count [ANY]] [STORE key | STOREDIST key]", arity=-6,

@@ -321,7 +321,7 @@ cdef void pfcount(Call *c) noexcept nogil:
             return
     n = estimate(registers)
     if c.argc == 2 and found == FOUND:
-        cardinality_put(c.kernel, e, n)
+        cardinality_put(c.kernel, e, v, n)
     reply_int(c.reply, <int64_t>n)
 
 

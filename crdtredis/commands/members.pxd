@@ -16,12 +16,12 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport (E_PLAIN, T_NONE, Collection, Element, Kernel, Table, element_key,
-                              key_collection, key_deadline, key_delete, key_find, key_prepare,
-                              key_type, key_visible, member_find, member_lapsed, member_random,
-                              members_lapsed, member_remove,
-                              member_set, next_random, op_room, removal_size, table_add,
-                              table_clear, table_find, table_init, table_next, value_live)
+from crdtredis._core cimport (E_PLAIN, MANY_LIVE, T_NONE, Collection, Element, Kernel, Table,
+                              element_key, key_collection, key_deadline, key_delete, key_find,
+                              key_prepare, key_type, key_visible, member_find, member_lapsed,
+                              member_random, members_lapsed, member_remove, member_set, next_random,
+                              op_room, removal_size, table_add, table_clear, table_count,
+                              table_find, table_init, table_next, value_live)
 from crdtredis._engine cimport Call, is_word, refuse, refuse_int, refuse_syntax, refuse_type
 from crdtredis._resp cimport reply_array, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
@@ -303,11 +303,19 @@ cdef inline void add_all(Kernel *k, Collection *c, Buffer *out) noexcept nogil:
     out.n += size
 
 
+cdef inline int better_all(Kernel *k, Collection *c, size_t n) noexcept nogil:
+    """Is a look at all members once better than n draws, of which each passes over the members that
+    clients do not see?"""
+    cdef size_t shown = members_shown(k, c)
+    if table_count(&c.table) <= 16 * shown:
+        return n >= max(shown, <size_t>MANY_DRAWS)
+    return n > 1 and (n >= shown or shown < MANY_LIVE)
+
+
 cdef inline void draw_begin(Kernel *k, Collection *c, size_t n, Buffer *all) noexcept nogil:
-    """Before n draws with repetition, by draw: all members, where they are fewer than many draws;
-    else nothing."""
+    """Before n draws with repetition, by draw: all members, where that is better; else nothing."""
     memset(all, 0, sizeof(Buffer))
-    if n >= max(c.live, <size_t>MANY_DRAWS):
+    if better_all(k, c, n):
         add_all(k, c, all)
 
 
@@ -323,7 +331,7 @@ cdef inline void choose(Kernel *k, Collection *c, size_t n, Buffer *out) noexcep
     cdef Element **all
     cdef Element *m
     cdef size_t i, j, first = out.n, live = members_shown(k, c)
-    if n * 3 < live:                  # few of them: draw again what was drawn before
+    if n * 3 < live and not better_all(k, c, n):    # few of them: draw again what was drawn before
         table_init(&chosen)
         while n:
             m = member_random(k, c)

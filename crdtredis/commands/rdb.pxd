@@ -13,6 +13,7 @@ from crdtredis.buffer cimport Buffer, Span
 
 cdef enum:
     RDB_NEWEST = 12         # the greatest version of the format that is read: Redis 8's
+    RDB_VALKEY = 80         # and Valkey's 9
     RDB_WRITTEN = 8         # the version that is written: Redis 4.0 and all after it read it;
     RDB_WRITTEN_DUE = 12    # of a hash whose fields have deadlines: Redis 7.4
     RDB_TRAILER = 10        # bytes of version and checksum after a dumped value
@@ -36,6 +37,7 @@ cdef enum RdbType:
     RDB_ZSET_LISTPACK = 17
     RDB_LIST_QUICKLIST_2 = 18
     RDB_SET_LISTPACK = 20
+    RDB_HASH_VALKEY = 22    # fields with deadlines, of RDB_VALKEY
     RDB_HASH_DUE = 24       # fields with deadlines,
     RDB_HASH_LISTPACK_DUE = 25      # and packed
 
@@ -63,7 +65,7 @@ cdef int rdb_kind(int type) noexcept nogil
 # Reads one value and leaves the cursor behind it. Memory beside the visitor's: three texts of the
 # value, decompressed.
 cdef int rdb_read(RdbCursor *at, int type, RdbVisit visit, void *arg) noexcept nogil
-# 1 when a dumped value ends in a version not above RDB_NEWEST and the right checksum.
+# 1 when a dumped value ends in a version that is read, which has its type, and the right checksum.
 cdef int rdb_sealed(Span payload) noexcept nogil
 
 # ---- writing -------------------------------------------------------------------------------------

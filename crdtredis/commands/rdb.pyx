@@ -40,6 +40,7 @@ cdef enum:
     SCORE_NAN = 253         # in place of the length of a score's text
     SCORE_INF = 254
     SCORE_MINUS_INF = 255
+    DUE_MOST = 0xffffffffffff       # ms: Redis reads no later deadline of a field
 
 # A text that has been read: s points into the bytes read, or to what this holds.
 cdef struct Text:
@@ -216,7 +217,7 @@ cdef int expand(const unsigned char *p, size_t n, unsigned char *out, size_t siz
 # ---- handing on ----------------------------------------------------------------------------------
 cdef inline int hand_on(Reader *r, Span name, Span value) noexcept nogil:
     r.visited += 1
-    return r.visit(r.arg, name, value)
+    return r.visit(r.arg, name, value) if r.at.due <= <int64_t>DUE_MOST else RDB_BAD
 
 
 cdef inline int hand_on_score(Reader *r, double score) noexcept nogil:
@@ -485,7 +486,8 @@ cdef int rdb_kind(int type) noexcept nogil:
         or type == RDB_ZSET_LISTPACK):
         return T_ZSET
     if (type == RDB_HASH or type == RDB_HASH_ZIPMAP or type == RDB_HASH_ZIPLIST
-        or type == RDB_HASH_LISTPACK or type == RDB_HASH_DUE or type == RDB_HASH_LISTPACK_DUE):
+        or type == RDB_HASH_LISTPACK or type == RDB_HASH_DUE or type == RDB_HASH_LISTPACK_DUE
+        or type == RDB_HASH_VALKEY):
         return T_HASH
     return T_NONE
 
@@ -504,8 +506,8 @@ cdef int rdb_read(RdbCursor *at, int type, RdbVisit visit, void *arg) noexcept n
         status = read_elements(&r, type)
     elif type == RDB_LIST_QUICKLIST or type == RDB_LIST_QUICKLIST_2:
         status = read_quicklist(&r, type)
-    elif type == RDB_HASH_DUE:
-        status = read_fields(&r)
+    elif type == RDB_HASH_DUE or type == RDB_HASH_VALKEY:
+        status = read_fields(&r, type)
     elif (r.kind != T_NONE and (type != RDB_HASH_LISTPACK_DUE or take(at, 8) != NULL)
             and read_text(at, &r.packed)):
         r.triples = type == RDB_HASH_LISTPACK_DUE
@@ -546,23 +548,35 @@ cdef int read_elements(Reader *r, int type) noexcept nogil:
     return RDB_GOOD
 
 
-cdef int read_fields(Reader *r) noexcept nogil:
+cdef int read_fields(Reader *r, int type) noexcept nogil:
     """The earliest deadline (8 bytes), a count, and so many fields: how much later its deadline is,
-    and 1 more (0: it has none), name, value."""
-    cdef const unsigned char *p = take(r.at, 8)
-    cdef uint64_t count = 0, later
-    cdef int64_t first
+    and 1 more (0: it has none), name, value. Valkey's: a count, and so many fields: name, value,
+    deadline (8 bytes; -1: it has none)."""
+    cdef const unsigned char *p = NULL
+    cdef uint64_t count = 0, later = 0
+    cdef int64_t first = 0
     cdef int status
-    if p == NULL or not read_count(r.at, &count):
+    if type == RDB_HASH_DUE:
+        p = take(r.at, 8)
+        if p == NULL:
+            return RDB_BAD
+        first = signed_little(p, 8)
+    if not read_count(r.at, &count) or first < 0:
         return RDB_BAD
-    first = signed_little(p, 8)
     while count:
         count -= 1
-        if (not read_length(r.at, &later, NULL) or first < 0 or later > <uint64_t>INT64_MAX
-                or <int64_t>later > INT64_MAX - first
+        if ((type == RDB_HASH_DUE and (not read_length(r.at, &later, NULL) or later > DUE_MOST
+                                       or first > DUE_MOST))
                 or not read_text(r.at, &r.name) or not read_text(r.at, &r.value)):
             return RDB_BAD
-        r.at.due = first + <int64_t>later - 1 if later else 0
+        if type == RDB_HASH_DUE:
+            r.at.due = first + <int64_t>later - 1 if later else 0
+        else:
+            p = take(r.at, 8)
+            r.at.due = signed_little(p, 8) if p != NULL else 0
+            if p == NULL or r.at.due < -1 or r.at.due == 0:
+                return RDB_BAD
+            r.at.due = max(r.at.due, <int64_t>0)
         status = hand_on(r, r.name.s, r.value.s)
         if status != RDB_GOOD:
             return status
@@ -671,11 +685,15 @@ cdef uint64_t rdb_checksum(uint64_t before, Span s) noexcept nogil:
 
 cdef int rdb_sealed(Span payload) noexcept nogil:
     cdef const unsigned char *trailer
+    cdef int version
     if payload.n < RDB_TRAILER:
         return 0
     trailer = <const unsigned char*>payload.p + payload.n - RDB_TRAILER
-    return (little(trailer, 2) <= RDB_NEWEST and little(trailer + 2, 8)
-            == rdb_checksum(0, span(payload.p, payload.n - 8)))
+    version = <int>little(trailer, 2)
+    if version != RDB_VALKEY if payload.p[0] == RDB_HASH_VALKEY else (
+            version > RDB_NEWEST and version != RDB_VALKEY):
+        return 0
+    return little(trailer + 2, 8) == rdb_checksum(0, span(payload.p, payload.n - 8))
 
 
 cdef void rdb_seal(Buffer *b, int version) noexcept nogil:
@@ -686,10 +704,13 @@ cdef void rdb_seal(Buffer *b, int version) noexcept nogil:
     buffer_add(b, &sum, 8)
 
 
-def sealed(bytes value, int version=RDB_WRITTEN):
-    """A value with its type byte, as bytes -> what RESTORE takes: version and checksum appended."""
+def sealed(bytes value, int version=0):
+    """A value with its type byte, as bytes -> what RESTORE takes: version (0: one that has the
+    type) and checksum appended."""
     cdef Buffer b
     memset(&b, 0, sizeof(Buffer))
+    if version == 0:
+        version = RDB_VALKEY if value and value[0] == RDB_HASH_VALKEY else RDB_WRITTEN
     buffer_add(&b, <const char*>value, len(value))
     rdb_seal(&b, version)
     try:

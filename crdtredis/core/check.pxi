@@ -195,12 +195,12 @@ cdef int check_kernel(Kernel *k) except -1:
     cdef Collection *c
     cdef Collection *fields
     cdef Collection *hash
-    cdef size_t pos, live, expiring
+    cdef size_t pos, live, expiring, subexpiring
     cdef Counted found
     cdef uint32_t i, timed
     for db in range(DATABASES):
         d = &k.db[db]
-        pos = live = timed = expiring = 0
+        pos = live = timed = expiring = subexpiring = 0
         memset(&found, 0, sizeof(Counted))
         check_table(k, db, &d.table, &live, &found)
         while True:
@@ -220,22 +220,27 @@ cdef int check_kernel(Kernel *k) except -1:
                 else:
                     assert not cell_empty(&x.deadline) or fields != NULL, \
                         "an entry without a deadline"
-                assert x.expiring == (element_live(e) and key_deadline(k, e) != -1), \
+                assert x.expiring & 1 == (element_live(e) and key_deadline(k, e) != -1), \
                     "a deadline counted that is none, or not counted"
-                expiring += x.expiring
+                assert x.expiring >> 1 == (fields != NULL and order_of(fields).n > 0), \
+                    "deadlines of fields counted where there are none, or not counted"
+                expiring += x.expiring & 1
+                subexpiring += x.expiring >> 1
                 timed += x.heap != 0
             if fields != NULL:
                 assert x != NULL, "deadlines of fields without an entry"
                 hash = fields_of(fields).hash
                 assert hash == element_collection(e, T_HASH), "deadlines of another hash"
                 assert hash == NULL or hash.next == fields, "deadlines not behind their hash"
-                assert fields_due(k, x) == NEVER or x.heap, "fields that nobody looks at"
+                assert fields_due(k, fields) == NEVER or x.heap, "fields that nobody looks at"
             while c != NULL:
                 check_collection(k, db, c, &found)
                 c = c.next
         assert live == d.live, f"db {db}: {d.live} keys counted, {live} there"
         assert expiring == d.expiring, \
             f"db {db}: {d.expiring} deadlines counted, {expiring} there"
+        assert subexpiring == d.subexpiring, \
+            f"db {db}: {d.subexpiring} keys with deadlines of fields counted, {subexpiring} there"
         assert found.entries == d.counted.entries, \
             f"db {db}: {d.counted.entries} counter entries counted, {found.entries} there"
         assert found.exact == d.counted.exact, \
@@ -244,8 +249,12 @@ cdef int check_kernel(Kernel *k) except -1:
             f"db {db}: {d.counted.tombstones} tombstones counted, {found.tombstones} there"
         assert timed == d.timed, f"db {db}: {d.timed} keys in the heap counted, {timed} there"
     for i in range(k.deadlines.n):
-        assert k.deadlines.heap[i].entry.heap == i + 1, \
-            "heap: an entry that does not know its place"
+        x = k.deadlines.heap[i].entry
+        fields = element_collection(x.owner, T_DEADLINES)
+        assert x.heap == i + 1, "heap: an entry that does not know its place"
+        assert k.deadlines.heap[i].at == min(
+            key_due(k, x), fields_due(k, fields) if fields != NULL else <int64_t>NEVER), \
+            "heap: time"
         assert i == 0 or k.deadlines.heap[(i - 1) // 2].at <= k.deadlines.heap[i].at, "heap: order"
     assert k.open.depth == 0 and not k.open.has_op, "an op was left open"
     assert not k.open.home and not k.open.other.has_op, "half an op was left open"

@@ -89,7 +89,8 @@ cdef void heap_sink(Kernel *k, uint32_t i, HeapItem item) noexcept nogil:
 
 
 cdef inline void count_expiring(Kernel *k, Entry *x, int expiring) noexcept nogil:
-    k.db[x.db].expiring += <size_t>(expiring - x.expiring)
+    k.db[x.db].expiring += <size_t>((expiring & 1) - (x.expiring & 1))
+    k.db[x.db].subexpiring += <size_t>((expiring >> 1) - (x.expiring >> 1))
     x.expiring = <uint8_t>expiring
 
 
@@ -146,27 +147,29 @@ cdef int64_t key_due(Kernel *k, Entry *x) noexcept nogil:
             else <int64_t>(stamp >> 16) + 1000) + grace_of(k, actor)
 
 
-cdef int64_t fields_due(Kernel *k, Entry *x) noexcept nogil:
-    """The same for the first of its fields."""
-    cdef Collection *c = element_collection(x.owner, T_DEADLINES)
-    cdef OrderCursor cursor
-    cdef int64_t deadline, at = NEVER
+cdef int64_t field_due(Kernel *k, Collection *deadlines, Element *d) noexcept nogil:
+    """The same for a field, by its register d, which counts."""
+    cdef int64_t deadline
     cdef uint64_t stamp = 0
     cdef uint16_t actor = 0
-    cdef Element *d
-    if c == NULL:
-        return NEVER
-    if order_of(c).n:
-        d = order_at(order_of(c), 0, &cursor).e
-        field_stated(k, field_of(c, d), d, &deadline, &stamp, &actor)
-        at = min(deadline, <int64_t>1 << 62) + 1 + grace_of(k, actor)
-    return min(at, fields_of(c).tidy_at) if fields_of(c).tidy_at else at
+    field_stated(k, field_of(deadlines, d), d, &deadline, &stamp, &actor)
+    return min(deadline, <int64_t>1 << 62) + 1 + grace_of(k, actor)
+
+
+cdef int64_t fields_due(Kernel *k, Collection *deadlines) noexcept nogil:
+    """And for the first of the fields; those behind it wait for it."""
+    cdef OrderCursor cursor
+    cdef int64_t at = NEVER
+    if order_of(deadlines).n:
+        at = field_due(k, deadlines, order_at(order_of(deadlines), 0, &cursor).e)
+    return min(at, fields_of(deadlines).tidy_at) if fields_of(deadlines).tidy_at else at
 
 
 cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
     """When should this replica look at the key, or at a field?"""
+    cdef Collection *c = element_collection(x.owner, T_DEADLINES)
     cdef int64_t due = key_due(k, x)
-    cdef int64_t at = min(due, fields_due(k, x))
+    cdef int64_t at = min(due, fields_due(k, c)) if c != NULL else due
     if at == NEVER:
         heap_remove(k, x)
         return
@@ -180,5 +183,6 @@ cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
         k.db[x.db].timed += 1
     k.deadlines.heap[x.heap - 1].at = at
     k.deadlines.heap[x.heap - 1].entry = x
-    count_expiring(k, x, due != NEVER and element_live(x.owner))
+    count_expiring(k, x, (1 if due != NEVER and element_live(x.owner) else 0)
+                   | (2 if c != NULL and order_of(c).n else 0))
     heap_sift(k, x.heap - 1)

@@ -512,19 +512,22 @@ cdef void gather_register(void *arg, Element *d) noexcept nogil:
     buffer_add(<Buffer*>arg, &d, sizeof(Element*))
 
 
-cdef void gather_lapsed(Kernel *k, Collection *c, Buffer *found) noexcept nogil:
-    """Fields that are due, the first few; else deadlines whose fields have gone, in a few
-    buckets."""
+cdef int gather_lapsed(Kernel *k, Collection *c, Buffer *found) noexcept nogil:
+    """Fields that are due, the first few: 1; else deadlines whose fields have gone, in a few
+    buckets: 0. One that lies in the grace for whoever set its deadline stays, and so do those
+    behind it."""
     cdef Fields *fields = fields_of(c)
     cdef OrderCursor at
     cdef Item *item = order_at(order_of(c), 0, &at)
     cdef Element **seen
     cdef size_t i, n
     cdef int buckets = EXPIRED_FIELDS
-    while (item != NULL and <int64_t>item.sort_key < k.now
+    while (item != NULL and field_due(k, c, item.e) <= k.now
            and found.n < EXPIRED_FIELDS * sizeof(Element*)):
         gather_register(found, item.e)
         item = order_next(&at)
+    if found.n:
+        return 1
     while found.n == 0 and fields.tidy_at and fields.tidy_at <= k.now and buckets:
         buckets -= 1
         fields.cursor = table_scan(&c.table, fields.cursor, gather_register, found)
@@ -536,7 +539,9 @@ cdef void gather_lapsed(Kernel *k, Collection *c, Buffer *found) noexcept nogil:
                 n += 1
         found.n = n * sizeof(Element*)
         if fields.cursor == 0:
-            fields.tidy_at = 0
+            fields.tidy_at = fields.again_at
+            fields.again_at = 0
+    return 0
 
 
 cdef int expire_fields(Kernel *k, uint32_t db, Element *e) noexcept nogil:
@@ -548,11 +553,12 @@ cdef int expire_fields(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     cdef Element *d
     cdef Span name
     cdef size_t i, at = 0
+    cdef int lapsed
     memset(&found, 0, sizeof(Buffer))
     memset(&key, 0, sizeof(Buffer))
     memset(&names, 0, sizeof(Buffer))
     buffer_add(&key, element_key(e), e.klen)
-    gather_lapsed(k, c, &found)
+    lapsed = gather_lapsed(k, c, &found)
     for i in range(found.n // sizeof(Element*)):
         d = (<Element**>found.p)[i]
         name = span(element_key(d), d.klen)
@@ -564,7 +570,10 @@ cdef int expire_fields(Kernel *k, uint32_t db, Element *e) noexcept nogil:
         name.p = names.p + at + sizeof(size_t)
         at += sizeof(size_t) + name.n
         e = member_remove(k, db, span(key.p, key.n), e, T_HASH, name)
-        k.expired_fields += 1
+        k.expired_fields += lapsed
+    if e != NULL and at < names.n and not lapsed:           # the op is full
+        tidy_later(element_collection(e, T_DEADLINES), k.now)
+        heap_place(k, element_entry(e))
     if e != NULL and not element_live(e) and e.meta & E_ENTRY and key_deadline(k, e) >= 0:
         remove_key(k, db, e, 0)
     i = found.n // sizeof(Element*)

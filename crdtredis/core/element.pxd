@@ -17,9 +17,9 @@ cdef Span field_view(Kernel *k, Element *m) noexcept nogil
 # WHOLE, WHOLE_SHOWN, or NO_NUMBER where it is no whole number
 cdef int string_int(Kernel *k, Element *e, int64_t *out) noexcept nogil
 cdef int field_int(Kernel *k, Element *m, int64_t *out) noexcept nogil
-# A HyperLogLog has been counted: its head shows it, until something is written. This is of this
-# replica alone.
-cdef void cardinality_put(Kernel *k, Element *e, uint64_t n) noexcept nogil
+# The HyperLogLog that string_view gave of e has been counted: its head shows it, until something is
+# written. This is of this replica alone.
+cdef void cardinality_put(Kernel *k, Element *e, Span image, uint64_t n) noexcept nogil
 # an access: its time, and under an LFU policy a count, are noted
 cdef void key_touch(Kernel *k, Element *e) noexcept nogil
 # an access by an effect of op number `seq`

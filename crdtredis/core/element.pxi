@@ -14,6 +14,7 @@ from libc.string cimport memcpy, memmove, memset
 
 from crdtredis.buffer cimport Buffer, Span, buffer_add, copy_span, span
 from crdtredis.numbers cimport format_int64, format_long_double, parse_int64
+from crdtredis.xxh3 cimport xxh3
 
 cdef enum:
     FREQUENCY_FIRST = 5     # as in Redis
@@ -329,16 +330,16 @@ cdef Reading element_reading(Kernel *k, Element *e) noexcept nogil:
     return r
 
 
-cdef Cardinality *cardinality_of(Kernel *k, Element *e, uint64_t *of) noexcept nogil:
-    """Where it would stand. *of: a hash of the writes of e."""
+cdef Cardinality *cardinality_of(Kernel *k, Element *e, Span image, uint64_t *of) noexcept nogil:
+    """Where it would stand. *of: a hash of the writes of e, and, since one op may write several
+    keys, of e's key and what it shows."""
     cdef Write *w = element_cell(e).writes if e.meta & E_CELL else NULL
-    cdef uint64_t dots = e.dot if e.meta & E_PLAIN else 0
     of[0] = siphash64(<const char*>&e.dot, sizeof(e.dot), k.hash_key) if e.meta & E_PLAIN else 0
     while w != NULL:
         of[0] += siphash64(<const char*>&w.dot, sizeof(w.dot), k.hash_key)
-        dots += w.dot
         w = w.next
-    return &k.cardinalities[dots & (CARDINALITIES - 1)]
+    of[0] += (xxh3(image.p + HLL_HEAD, image.n - HLL_HEAD) ^ <uint64_t>e.hash << 32) + image.p[4]
+    return &k.cardinalities[(of[0] ^ of[0] >> 32) & (CARDINALITIES - 1)]
 
 
 cdef int is_open(Kernel *k, uint64_t dot) noexcept nogil:
@@ -346,9 +347,9 @@ cdef int is_open(Kernel *k, uint64_t dot) noexcept nogil:
     return dot_seq(dot) > k.actors.v[dot_slot(dot)].applied
 
 
-cdef void cardinality_put(Kernel *k, Element *e, uint64_t n) noexcept nogil:
+cdef void cardinality_put(Kernel *k, Element *e, Span image, uint64_t n) noexcept nogil:
     cdef uint64_t of
-    cdef Cardinality *c = cardinality_of(k, e, &of)
+    cdef Cardinality *c = cardinality_of(k, e, image, &of)
     cdef Write *w = element_cell(e).writes if e.meta & E_CELL else NULL
     if e.meta & E_PLAIN and is_open(k, e.dot):
         return
@@ -363,9 +364,12 @@ cdef void cardinality_put(Kernel *k, Element *e, uint64_t n) noexcept nogil:
 cdef Span counted_view(Kernel *k, Element *e, Span v) noexcept nogil:
     """An image as e shows it: with its cardinality, if it was counted."""
     cdef uint64_t of
-    cdef Cardinality *c = cardinality_of(k, e, &of)
+    cdef Cardinality *c
     cdef Buffer *b = &k.scratch.image
-    if c.of != of or image_counted(v):
+    if image_counted(v):
+        return v
+    c = cardinality_of(k, e, v, &of)
+    if c.of != of:
         return v
     if v.p != b.p:
         b.n = 0

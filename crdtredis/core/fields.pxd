@@ -13,8 +13,10 @@ cdef enum Stated:
 # field.
 cdef struct Fields:
     Collection *hash        # the fields; NULL: there are none
-    # ms: when this replica removes deadlines whose fields have gone; 0: it knows of none
+    # ms: when this replica removes deadlines whose fields have gone, whatever comes meanwhile; 0:
+    # it knows of none
     int64_t tidy_at
+    int64_t again_at        # ms: when it does so once more, for what came meanwhile; 0: nothing did
     uint64_t cursor         # a bucket of the table: where that goes on
 
 cdef inline Fields *fields_of(Collection *deadlines) noexcept nogil:

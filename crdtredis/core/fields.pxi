@@ -136,6 +136,15 @@ cdef void register_out(Kernel *k, Collection *deadlines, Element *m, Element *d)
         order_remove(order_of(deadlines), <uint64_t>at, d)
 
 
+cdef void tidy_later(Collection *deadlines, int64_t at) noexcept nogil:
+    """At this time there is something to be removed. Work that is due already is not put off."""
+    cdef Fields *fields = fields_of(deadlines)
+    if fields.tidy_at == 0:
+        fields.tidy_at = at
+    else:
+        fields.again_at = max(fields.again_at, at)
+
+
 cdef void register_in(Kernel *k, Collection *deadlines, Element *m, Element *d) noexcept nogil:
     """After it. One without a field is to be removed, a while after it was set."""
     cdef int64_t at = due_at(k, m, d), deadline
@@ -151,8 +160,7 @@ cdef void register_in(Kernel *k, Collection *deadlines, Element *m, Element *d) 
             while w != NULL:
                 stamp = max(stamp, w.stamp)
                 w = w.next
-        at = <int64_t>(stamp >> 16) + 1000 + k.deadlines.grace
-        fields_of(deadlines).tidy_at = max(fields_of(deadlines).tidy_at, at)
+        tidy_later(deadlines, <int64_t>(stamp >> 16) + 1000 + k.deadlines.grace)
 
 
 cdef void field_changed(Kernel *k, Collection *hash, Span name, uint32_t hash_of,

@@ -51,7 +51,7 @@ cdef struct Entry:
     Element *owner
     uint32_t heap           # place in the deadline heap + 1; 0: not in it
     uint16_t db
-    uint8_t expiring        # counted in its database's `expiring`
+    uint8_t expiring        # counted in its database: 1: in `expiring`, 2: in `subexpiring`
     uint8_t joint
     Held held
     Cell deadline           # register of absolute ms (W_NUMBER writes)
@@ -65,7 +65,8 @@ cdef struct DeadlineRoom:
 cdef struct Database:
     Table table
     size_t live             # keys with a live value; the table also holds tombstones and leftovers
-    size_t expiring         # those of them that have a deadline
+    size_t expiring         # those of them that have a deadline,
+    size_t subexpiring      # and keys with a field that has one
     Counted counted
     uint32_t timed          # keys in the deadline heap
     VersionVector written   # by actor: no write, increment or deadline here is newer
@@ -177,7 +178,7 @@ cdef struct Home:
 
 # Of a HyperLogLog that was counted here: what its head shows then, though its writes do not say it.
 cdef struct Cardinality:
-    uint64_t of             # a hash of its writes
+    uint64_t of             # a hash of its writes, its key and its registers
     uint64_t n
 
 # Room that is used again and again.
@@ -391,7 +392,7 @@ cdef struct Kernel:
     Delayed delayed
     Search search
     Scratch scratch
-    Cardinality cardinalities[CARDINALITIES]        # by dots: the last ones
+    Cardinality cardinalities[CARDINALITIES]        # by that hash: the last ones
     Collection *garbage     # detached collections, freed a little at a time
     uint64_t changes        # effects applied since the start ("dirty")
     uint64_t system_changes # ... in the system's database, and joins, which may have changed it

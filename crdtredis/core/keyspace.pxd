@@ -6,6 +6,7 @@ from libc.stdint cimport uint32_t
 from crdtredis.buffer cimport Span
 
 cdef enum:
+    MANY_LIVE = 64
     # how many keys keys_prefetch takes: about as many fetches as a core has under way
     KEYS_PREFETCHED = 16
 
@@ -29,7 +30,8 @@ cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil
 cdef Element *key_random(Kernel *k, uint32_t db) noexcept nogil
 # The collection of this type when it is the visible one, else NULL.
 cdef Collection *key_collection(Kernel *k, Element *e, int type) noexcept nogil
-# one that clients see, of which there is one
+# one that clients see, of which there is one: O(1), but where fewer than MANY_LIVE are seen among
+# far more that are not, O(n)
 cdef Element *member_random(Kernel *k, Collection *c) noexcept nogil
 # a hash field's value, as field_view
 cdef Span member_view(Kernel *k, Element *m) noexcept nogil

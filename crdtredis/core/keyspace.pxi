@@ -176,13 +176,13 @@ cdef Collection *key_collection(Kernel *k, Element *e, int type) noexcept nogil:
     return element_collection(e, type) if key_type(k, e) == type else NULL
 
 cdef enum:
-    FEW_BYTES = 4096        # of k.scratch.few
+    FEW_BYTES = 64 << 10    # of k.scratch.few
 
 
 cdef inline size_t random_tries(Table *t, size_t live) noexcept nogil:
     """How many draws to make, until one is live, before all are looked at: enough nearly always,
     and few beside a look at all."""
-    return 100 + (4 * table_count(t) // live if live >= 64 else 0)
+    return 100 + (16 * table_count(t) // live if live >= MANY_LIVE else 0)
 
 
 cdef inline int random_takes(Kernel *k, size_t n) noexcept nogil:
@@ -289,7 +289,7 @@ cdef void discard_database(Kernel *k, uint32_t db) noexcept nogil:
     rest.next = k.garbage
     k.garbage = rest
     table_init(&d.table)
-    d.live = d.expiring = 0
+    d.live = d.expiring = d.subexpiring = 0
     memset(&d.counted, 0, sizeof(Counted))
     heap_forget(k, db)
     vector_free(&d.written)

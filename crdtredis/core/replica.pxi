@@ -528,11 +528,15 @@ cdef class Replica:
             return 0, 0
         while i < k.deadlines.n:
             if (shown_db(k.deadlines.heap[i].entry.db) == db
-                    and k.deadlines.heap[i].entry.expiring):
+                    and k.deadlines.heap[i].entry.expiring & 1):
                 n += 1
                 sum += <double>max(key_deadline(k, k.deadlines.heap[i].entry.owner) - k.now, 0)
             i += step
         return expiring, <int64_t>(sum / n) if n else 0
+
+    def subexpiring(self, uint32_t db=0):
+        """Keys of a client's database with a field that has a deadline."""
+        return self.k.db[db].subexpiring + self.k.db[HOME_DB + db].subexpiring
 
     def system_hash(self, bytes key not None):
         """{field: value} of a hash in the system's database."""

@@ -362,7 +362,8 @@ cdef int take_deadlines(Taking *t, const StateItem *x, Cell *to,
         r = get_message(&p, end, 13, &body)
         if r != 1:
             return r if r else 1
-        if decode_write(body, &w) < 0 or w.value.n or w.keeps or w.by > t.n:
+        if (decode_write(body, &w) < 0 or w.value.n or w.keeps or w.by > t.n
+                or <int64_t>w.deadline < 0):
             return -1
         if (take_dot(t, w.actor, w.seq, &dot, &index) < 0
                 or take_stamp(t, 0, w.stamp, w.stamped, &stamp) < 0):

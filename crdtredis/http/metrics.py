@@ -115,6 +115,7 @@ COUNTERS = {
     "keyspace_hits": ("stats", "keyspace_hits", "Reads that found their key"),
     "keyspace_misses": ("stats", "keyspace_misses", "Reads that did not"),
     "expired_keys": ("stats", "expired_keys", "Keys removed because their deadline passed"),
+    "expired_subkeys": ("stats", "expired_subkeys", "Fields of hashes removed likewise"),
     "evicted_keys": ("stats", "evicted_keys", "Keys evicted here, at max_memory"),
     "evicted_clients": ("stats", "evicted_clients",
                         "Clients closed because all took more than maxmemory_clients"),

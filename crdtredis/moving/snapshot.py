@@ -1,8 +1,8 @@
 """Snapshot files ("RDB") of Redis 2.6 to 8 and of Valkey: which keys they hold, and where.
 
 Values are not decoded here: with its type byte before it a value has the form that RESTORE takes,
-so only its end must be found, for which commands/rdb.pyx reads it. Streams, modules' values and
-Valkey's hashes whose fields have deadlines are passed over and told.
+so only its end must be found, for which commands/rdb.pyx reads it. Streams and modules' values are
+passed over and told.
 """
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PART_BYTES = 1 << 20
 # type: (the command that adds to it, how many words an element is)
 ADDED = {**dict.fromkeys((1, 10, 14, 18), ("RPUSH", 1)), **dict.fromkeys((2, 11, 20), ("SADD", 1)),
          **dict.fromkeys((3, 5, 12, 17), ("ZADD", 2)), **dict.fromkeys((4, 9, 13, 16), ("HSET", 2))}
-FIELD_DEADLINES = 22        # of Valkey
+HASH_VALKEY = 22            # of which Redis had another form
 
 
 class Damaged(Exception):
@@ -107,8 +107,9 @@ class Snapshot:
     def value(self, kind: int, head: bytes) -> str:
         """Passes over it. What it is, where it cannot be taken."""
         try:
-            self.at = rdb.value_end(self.data, self.at, kind)
-            return ""
+            if kind != HASH_VALKEY or head.startswith(b"VALKEY"):
+                self.at = rdb.value_end(self.data, self.at, kind)
+                return ""
         except ValueError as e:
             raise Damaged(self.at, str(e)) from None
         except NotImplementedError:
@@ -118,9 +119,6 @@ class Snapshot:
             return "stream"
         if kind == MODULE_VALUE:
             return f"value of module {self.module()}"
-        if kind == FIELD_DEADLINES and head.startswith(b"VALKEY"):
-            self.fields()
-            return "hash whose fields have deadlines"
         raise Damaged(self.at, f"a value of the unknown type {kind}")
 
     def stream(self, version: int) -> None:
@@ -151,11 +149,6 @@ class Snapshot:
                 raise Damaged(self.at, f"a part of kind {part} in a module's value")
         letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
         return "".join(letters[module >> 10 + 6 * i & 63] for i in reversed(range(9)))
-
-    def fields(self) -> None:
-        for _ in range(self.length()):
-            self.texts(2)
-            self.take(8)
 
     # ---- bytes -----------------------------------------------------------------------------------
 

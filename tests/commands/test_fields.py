@@ -5,6 +5,7 @@ import pytest
 from crdtredis.commands import rdb
 from tests.commands.local import NOW, NULL, WRONG_TYPE, Local, array, bulk, error, num, sync
 from tests.commands.test_hashes import everything
+from tests.respclient import decode
 
 
 @pytest.fixture
@@ -144,6 +145,36 @@ def test_expired_fields_are_removed(r):
     r.replica.check()
 
 
+def test_info_tells_of_them(r):
+    r("HSET", "g", "f", 1)
+    assert r.replica.subexpiring(0) == 0
+    r("HPEXPIRE", "h", 5, "FIELDS", 2, "a", "b")
+    r("HPEXPIRE", "g", 50, "FIELDS", 1, "f")
+    assert r.replica.subexpiring(0) == 2 and b",expires=0,avg_ttl=0,subexpiry=2\r\n" in r("INFO")
+    r("HPERSIST", "g", "FIELDS", 1, "f")
+    assert r.replica.subexpiring(0) == 1
+    r.later(6)
+    r.replica.tick()
+    assert r.replica.subexpiring(0) == 0 and b"\r\nexpired_subkeys:2\r\n" in r("INFO")
+    r("HPEXPIRE", "h", 50, "FIELDS", 1, "c")
+    r("FLUSHALL")
+    assert r.replica.subexpiring(0) == 0
+    r.replica.check()
+
+
+@pytest.mark.timeout(60)
+def test_random_fields_among_many_that_are_not_seen():
+    """A few of them cost no look at all the others each."""
+    r = Local()
+    names = [f"{i:0100}" for i in range(60)]
+    r("HSET", "h", *(x for i in (*range(20_000), *names) for x in (i, 1)))
+    r("HPEXPIRE", "h", 5, "FIELDS", 20_000, *range(20_000))
+    r.later(6)
+    found = decode(r("HRANDFIELD", "h", -10_000))
+    assert len(found) == 10_000 and {f.decode() for f in found} == set(names)
+    assert len(decode(r("HRANDFIELD", "h", 15))) == 15
+
+
 def test_many_at_once():
     r = Local()
     r("HSET", "h", *(x for i in range(1000) for x in (i, i)))
@@ -211,14 +242,18 @@ def test_it_goes_along(r):
     assert everything(r, "d") == {b"b": b"two", b"c": b"3"}
 
 
-# {a: 1, b: two, c: 300}, a and c with deadlines, as Redis 8.2.3 dumps it: packed, and not.
+# {a: 1, b: two, c: 300}, a and c with deadlines, as Redis 8.2.3 dumps it, packed, and not; and
+# Valkey 9.1.
 DUMPED = ["1900d8c32cbb03000030300000000900816102"
           "0101f400d8c32cbb03000009816302c12c02f409dbc32cbb030000098162028374776f040001ff"
           "0c00cc45b6d779745799",
-          "1800d8c32cbb03000003430a0163c12c010001620374776f010161c0010c00b258e8c5b5b6299b"]
+          "1800d8c32cbb03000003430a0163c12c010001620374776f010161c0010c00b258e8c5b5b6299b",
+          "16030161c00100d8c32cbb03000001620374776fffffffffffffffff0163c12c0109dbc32cbb0300005000732ebe"
+          "46ef7a493e"]
 
 
-@pytest.mark.parametrize("payload", [*map(bytes.fromhex, DUMPED)], ids=["packed", "large"])
+@pytest.mark.parametrize("payload", [*map(bytes.fromhex, DUMPED)],
+                         ids=["packed", "large", "valkey"])
 def test_what_redis_dumps(payload):
     r = Local()
     assert r("RESTORE", "h", 0, payload) == b"+OK\r\n"
@@ -227,9 +262,19 @@ def test_what_redis_dumps(payload):
     for i in range(1, len(payload) - 10):
         for byte in (b"", b"\xff"):
             changed = payload[:i] + byte + payload[i + 1:-10]
-            reply = r("RESTORE", "x", 0, rdb.sealed(changed, 12), "REPLACE")
+            reply = r("RESTORE", "x", 0, rdb.sealed(changed, payload[-10]), "REPLACE")
             assert reply in (b"+OK\r\n", error("ERR Bad data format"))
     r.replica.check()
+
+
+def test_deadlines_that_no_server_reads(r):
+    late = (1 << 48).to_bytes(8, "little")
+    for payload in (rdb.sealed(b"\x18" + late + b"\1\1\1f\1v", 12),
+                    rdb.sealed(b"\x16\1\1f\1v" + late, 80)):
+        assert r("RESTORE", "x", 0, payload) == error("ERR Bad data format")
+    for version in (12, 79, 81):        # the type is Valkey's own
+        assert r("RESTORE", "x", 0, rdb.sealed(b"\x16\1\1f\1v" + b"\xff" * 8, version)) == error(
+            "ERR DUMP payload version or checksum are wrong")
 
 
 def test_a_hash_without_deadlines_costs_nothing(r):
@@ -360,6 +405,55 @@ def test_what_survives_a_removal_brings_its_deadline(two):
         r.replica.tick()
     sync(a, b)
     assert a.replica.keys(0)[0] == b.replica.keys(0)[0] == 0
+
+
+def test_each_is_left_to_whoever_set_it():
+    """Though one before it has been removed here: a's clock may be right, and b's ahead."""
+    a, b = Local("a"), Local("b")
+    a("HSET", "h", "f", 1, "g", 2, "i", 3)
+    a("HPEXPIRE", "h", 1000, "FIELDS", 1, "f")
+    a("HPEXPIRE", "h", 9000, "FIELDS", 1, "g")
+    sync(a, b)
+    for ms, left in ((11_000, 3), (1, 2), (7999, 2), (1, 1)):
+        b.later(ms)
+        b.replica.tick()
+        assert b.replica.inspect(0, b"h")["collections"]["hash"]["live"] == left
+    assert b.replica.stats()["expired_fields"] == 2
+
+
+def test_deadlines_without_fields_go_though_others_keep_coming(two):
+    a, b = two
+    for i in range(100):
+        a("HSET", "h", "x", 1, i, 1)
+        sync(a, b)
+        a("HDEL", "h", i)
+        b("HEXPIRE", "h", 1000, "FIELDS", 1, i)
+        sync(a, b)
+        for r in (a, b):
+            r.later(4000)
+            r.replica.tick()
+        sync(a, b)
+    assert decode(a("MEMORY", "USAGE", "h")) < 2000
+    for r in (a, b):
+        r.later(20_000)
+        r.replica.tick()
+        r.replica.check()
+        assert "field deadlines" not in r.replica.inspect(0, b"h")["collections"]
+        assert r.replica.stats()["expired_fields"] == 0, "no field has"
+
+
+def test_deadlines_without_fields_that_an_op_has_no_room_for(two):
+    a, b = two
+    names = [str(i) * 4_000_000 for i in range(6)]
+    a("HSET", "h", "x", 1, *(x for n in names for x in (n, 1)))
+    sync(a, b)
+    a("HDEL", "h", *names)
+    b("HEXPIRE", "h", 1000, "FIELDS", len(names), *names)
+    sync(a, b)
+    b.later(20_000)
+    b.ops()
+    b.replica.tick()
+    assert b.ops() > 1 and decode(b("MEMORY", "USAGE", "h")) < 2000
 
 
 def test_a_deadline_without_its_field_goes(two):

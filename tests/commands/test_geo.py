@@ -87,6 +87,24 @@ def test_searches(sicily):
     assert sicily("GEOSEARCH", "none", "FROMMEMBER", "x", "BYRADIUS", 1, "m") == []
 
 
+def test_polygons(sicily):
+    """Digits are those of Valkey 9.1."""
+    sicily("GEOADD", "g", 12.758489, 38.788135, "edge")
+    around = ("BYPOLYGON", 4, 12, 36, 12, 40, 17, 40, 17, 36)
+    assert (sicily("GEOSEARCH", "g", *around, "ASC", "WITHDIST")
+            == [[b"Catania", b"77850.3036"], [b"Palermo", b"100190.1992"],
+                [b"edge", b"173823.9616"]])
+    assert (sicily("GEOSEARCH", "g", "DESC", "BYPOLYGON", 3, 13, 37, 13, 39, 14, 38, "WITHDIST")
+            == [[b"Palermo", b"12982.3892"]])
+    # with a corner that points inwards
+    assert (sicily("GEOSEARCH", "g", "BYPOLYGON", 5, 12, 36, 12, 40, 14, 37.9, 17, 40, 17, 36)
+            == [b"Palermo", b"edge", b"Catania"])
+    assert sicily("GEOSEARCH", "g", *around, "BYPOLYGON", 3, 1, 1, 1, 1, 2, 2) == []
+    assert sicily("GEOSEARCH", "none", *around) == []
+    assert sicily("GEOSEARCHSTORE", "t", "g", *around, "STOREDIST", "COUNT", 1) == 1
+    assert sicily("ZRANGE", "t", 0, -1, "WITHSCORES") == [b"Catania", b"7.78503035583421e+4"]
+
+
 def test_stored_searches(sicily):
     sicily("SET", "t", "a string")
     assert sicily("GEOSEARCHSTORE", "t", "g", "FROMLONLAT", 15, 37, "BYRADIUS", 200, "km") == 2
@@ -124,6 +142,14 @@ def test_stored_searches(sicily):
      "ERR STORE option in GEORADIUS is not compatible with WITHDIST, WITHHASH and WITHCOORD "
      "options"),
     (("GEORADIUSBYMEMBER", "g", "nobody", 1, "m"), "ERR could not decode requested zset member"),
+    (("GEOSEARCH", "g", "BYPOLYGON", 3, 1, 1, 1, 1, 181, 1),
+     "ERR invalid longitude,latitude pair 181.000000,1.000000"),
+    (("GEOSEARCH", "g", "BYPOLYGON", 3, 1, 1, 1, 1, 2, 2, "FROMLONLAT", 1, 1), "ERR syntax error"),
+    (("GEOSEARCH", "g", "FROMLONLAT", 1, 1, "BYPOLYGON", 3, 1, 1, 1, 1, 2, 2), "ERR syntax error"),
+    (("GEOSEARCH", "g", "BYPOLYGON", 3, 1, 1, 1, 1, 2, 2, "BYBOX", 1, 1, "m"), "ERR syntax error"),
+    (("GEOSEARCH", "g", "BYRADIUS", 1, "m", "BYPOLYGON", 3, 1, 1, 1, 1, 2, 2), "ERR syntax error"),
+    *((("GEOSEARCH", "g", "BYPOLYGON", n, 1, 1, 1, 1, 2, 2),
+       "ERR GEOSEARCH BYPOLYGON must have at least 3 vertices") for n in (2, 4, -1, 1 << 62)),
     (("GEOSEARCH", "g", "FROMLONLAT", 0, 0, "BYBOX", "x", 1, "m"), "ERR need numeric width"),
     (("GEOSEARCH", "g", "FROMLONLAT", 0, 0, "BYBOX", 1, "x", "m"), "ERR need numeric height"),
     (("GEOSEARCH", "g", "FROMLONLAT", 0, 0, "BYBOX", 1, -1, "m"),

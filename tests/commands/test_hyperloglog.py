@@ -219,3 +219,16 @@ def test_two_views_at_once():
     sync(a, b)
     assert a("STRLEN", "x") == a("STRLEN", "y")
     assert decode(a("LCS", "x", "y", "LEN")) < decode(a("STRLEN", "x"))
+
+
+def test_keys_that_one_op_wrote_are_counted_each_for_itself(c):
+    c("MULTI")
+    for argv in (("PFADD", "x", "1"), ("PFADD", "y", "1", "2"), ("SELECT", 1),
+                 ("PFADD", "x", "1", "2", "3"), ("SELECT", 0)):
+        c(*argv)
+    c("EXEC")
+    assert c("PFCOUNT", "x") == num(1) and c("PFCOUNT", "y") == num(2)
+    c("SELECT", 1)
+    assert c("PFCOUNT", "x") == num(3)
+    c("SELECT", 0)
+    assert c("PFCOUNT", "x") == num(1)

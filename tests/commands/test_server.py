@@ -41,7 +41,7 @@ def test_info_works_with_any_parts_missing(make):
     c("SET", "a", 1, "EX", 100)
     f = fields(c("INFO", "everything"))
     assert ((f["redis_mode"], f["role"], f["aof_last_write_status"], f["db0"])
-            == ("standalone", "master", "ok", "keys=1,expires=1,avg_ttl=100000"))
+            == ("standalone", "master", "ok", "keys=1,expires=1,avg_ttl=100000,subexpiry=0"))
     assert int(f["used_memory"]) > 0 and int(f["used_memory_rss"]) > 1_000_000
     assert f["cmdstat_set"].startswith("calls=1,usec=")
 

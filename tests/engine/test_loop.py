@@ -485,8 +485,8 @@ def test_filters_of_clients(served):
     """Those of Redis and of Valkey, and what they refuse."""
     s = served()
     a, b, c, d = (s.connect() for _ in range(4))
-    b.send("CLIENT SETNAME b", "CLIENT SETINFO lib-name redis-py",
-           "CLIENT SETINFO lib-ver 7").expect(OK * 3)
+    b.send("CLIENT CAPA redirect x", "CLIENT SETNAME b", "CLIENT SETINFO lib-name redis-py",
+           "CLIENT SETINFO lib-ver 7").expect(OK * 4)
     c.send("SELECT 3", "CLIENT NO-EVICT on").expect(OK * 2)
     d.send("SUBSCRIBE x").expect(b"*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n")
     ports = [x.sock.getsockname()[1] for x in (a, b, c, d)]

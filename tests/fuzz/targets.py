@@ -523,7 +523,8 @@ def held() -> Replica:
     executor = Executor(r)
     session = executor.session()
     for argv in (b"SET s mine", b"INCR n", b"DEL n", b"INCRBYFLOAT f 0.5", b"HSET h f v g w",
-                 b"HINCRBY h n 2", b"SADD set a x", b"ZADD z 1 m", b"ZINCRBY z 0.5 n",
+                 b"HINCRBY h n 2", b"HEXPIRE h 9 FIELDS 2 f n", b"SADD set a x",
+                 b"ZADD z 1 m", b"ZINCRBY z 0.5 n",
                  b"RPUSH l x y z", b"LSET l 1 w", b"EXPIRE s 100", b"SET own 1", b"INCR n"):
         executor.execute(session, argv.split())
     r.take_ops()
@@ -533,6 +534,7 @@ def held() -> Replica:
 ON_STATES = [tuple(line.split()) for line in (
     b"SET s v", b"INCR n", b"DEL f", b"HSET h f v", b"HDEL h g", b"SADD set x", b"SREM set a",
     b"ZINCRBY z 1 m", b"LPUSH l x", b"LINSERT l BEFORE y x", b"RPOP l", b"LSET l 0 x",
+    b"HSETEX h KEEPTTL FIELDS 1 f v", b"HEXPIRE h 9 FIELDS 1 g", b"HPERSIST h FIELDS 1 f",
     b"EXPIRE s 9", b"FLUSHALL")]
 
 
@@ -668,7 +670,7 @@ def hostile_effect(rng: random.Random, x, seq: int, stamp: int, actors: list[int
         x.name = (hostile_position(rng) if x.type == pb.LIST
                   else rng.choice([b"f", b"m", b"n", b"p"]))
     if x.kind == pb.ASSIGN:
-        x.keep = x.type == pb.STRING and rng.random() < 0.5
+        x.keep = x.type in (pb.STRING, pb.HASH) and rng.random() < 0.5
         texts = extremes.REALS + extremes.WHOLES
         x.value = (b"" if x.type == pb.SET else rng.choice(SCORES) if x.type == pb.ZSET
                    else rng.choice(texts).encode())
@@ -680,6 +682,8 @@ def hostile_effect(rng: random.Random, x, seq: int, stamp: int, actors: list[int
             x.shown, x.context = rng.randbytes(10), rng.choice([0, rng.getrandbits(64)])
     elif x.kind == pb.DEADLINE:
         x.deadline = rng.choice([0, 1, NOW, NOW + 100, 2**62, 2**63 - 1])
+        if rng.random() < 0.5:
+            x.type, x.name = pb.HASH, rng.choice([b"f", b"m", b"n", b"p"])
         if rng.random() < 0.5:
             x.stamp, x.actor = rng.choice([1, stamp]), rng.choice(actors)
     if x.kind in (pb.ASSIGN, pb.REMOVE, pb.DELETE, pb.CLEAR, pb.FLUSH) and x.type != pb.LIST:

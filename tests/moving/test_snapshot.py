@@ -166,9 +166,12 @@ def test_what_cannot_be_taken_is_passed_over(body, expected):
 
 
 def test_hashes_of_valkey_whose_fields_have_deadlines():
-    body = b"\x16" + text(b"k") + length(1) + text(b"f") + text(b"v") + bytes(8)
-    assert [e.untaken for e in read(sealed(body, b"VALKEY080"))] == [
-        "hash whose fields have deadlines"]
+    body = (b"\x16" + text(b"k") + length(2) + text(b"f") + text(b"v") + (5).to_bytes(8, "little")
+            + text(b"g") + text(b"w") + b"\xff" * 8)
+    data = memoryview(sealed(body, b"VALKEY080"))
+    (key,) = read(data)
+    assert not key.untaken
+    assert payload(data, key)[-10:-8] == b"P\x00", "Valkey's version"
     with pytest.raises(Damaged, match="unknown type 22"):
         read(sealed(body))
     with pytest.raises(Damaged):
