@@ -63,7 +63,8 @@ def test_the_minute_before_predicts_the_next():
     pair.write(0, 2)
     assert pair.found["predicted"] is None
     pair.now += MINUTE
-    pair.write(8, 30)
+    pair.write(10, 20)
+    pair.write(8, 10)
     d = pair.found
     assert d["predicted"] == 10 and sum(n for _, n in d["window"]) == 30
     x = staleness.lag("b", d)
