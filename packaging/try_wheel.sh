@@ -15,14 +15,15 @@ ok() { echo "ok: $*"; }
 "${PYTHON:-python3}" -m venv "$work/venv"
 # Nothing but the environment and a few tools that pip does not need: no gcc, cc, clang.
 bin=$work/venv/bin
-alone() { env PATH="$bin" CC="$work/no-compiler" HOME="$work" PYTHONPATH= "$@"; }
+alone=(env PATH="$bin" CC="$work/no-compiler" HOME="$work" PYTHONPATH=)
+alone() { "${alone[@]}" "$@"; }
 cd "$work"
 alone "$bin/pip" install --quiet --disable-pip-version-check --only-binary :all: "$wheel" || fail "it does not install"
 ok "$(basename "$wheel") installs without a compiler"
 [ "$(alone crdt-redis version)" = "crdt-redis $(basename "$wheel" | cut -d- -f2)" ] || fail "version"
 port=$("$bin/python" -c 'import socket; s = [socket.socket() for _ in "12"]; [x.bind(("127.0.0.1", 0)) for x in s]; print(*[x.getsockname()[1] for x in s])')
 http=${port#* } port=${port% *}
-alone crdt-redis --port "$port" --http-port "$http" --data-dir data >log 2>&1 &
+"${alone[@]}" crdt-redis --port "$port" --http-port "$http" --data-dir data >log 2>&1 &
 server=$!
 for _ in $(seq 300); do alone crdt-redis healthcheck --http-port "$http" >/dev/null 2>&1 && break; kill -0 "$server" 2>/dev/null || break; sleep 0.1; done
 [ "$(alone crdt-redis healthcheck --http-port "$http")" = "/health: 200" ] || fail "healthcheck"
