@@ -21,6 +21,7 @@
 #     element         a key or a member in memory, and its encodings
 #     fields          deadlines of hash fields
 #     collection      what lies under a key beside a string; the types
+#     streams         entries of streams, by id and by arrival
 #     deadline        deadlines, and the heap of those to come
 #     keyspace        databases and keys: look-up, visibility, memory
 #     home            keys that stay at home; how commands look keys up
@@ -74,6 +75,7 @@ include "core/order.pxi"
 include "core/element.pxi"
 include "core/fields.pxi"
 include "core/collection.pxi"
+include "core/streams.pxi"
 include "core/deadline.pxi"
 include "core/keyspace.pxi"
 include "core/home.pxi"

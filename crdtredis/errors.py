@@ -260,6 +260,38 @@ GEO_STORE_WITH = ("ERR GEOSEARCHSTORE is not compatible with WITHDIST, WITHHASH 
 GEO_RADIUS_STORE_WITH = ("ERR STORE option in GEORADIUS is not compatible with WITHDIST, WITHHASH "
                          "and WITHCOORD options")
 
+# ---- streams -------------------------------------------------------------------------------------
+ID_INVALID = "ERR Invalid stream ID specified as stream command argument"
+ID_ZERO = "ERR The ID specified in XADD must be greater than 0-0"
+ID_EXHAUSTED = ("ERR The stream has exhausted the last possible ID, unable to add more items")
+ID_NOT_ABOVE = ("ERR The ID specified in XADD is equal or smaller than the target stream top item")
+INTERVAL_START = "ERR invalid start ID for the interval"
+INTERVAL_END = "ERR invalid end ID for the interval"
+MAXLEN_AND_MINID = ("ERR syntax error, MAXLEN and MINID options at the same time are not "
+                    "compatible")
+MAXLEN_NEGATIVE = "ERR The MAXLEN argument must be >= 0."
+LIMIT_ARGUMENT_NEGATIVE = "ERR The LIMIT argument must be >= 0."
+LIMIT_ALONE = "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy"
+LIMIT_EXACT = "ERR syntax error, LIMIT cannot be used without the special ~ option"
+NO_STRATEGY = "ERR syntax error, XTRIM must be called with a trimming strategy"
+ENTRIES_ADDED_NEGATIVE = "ERR entries_added must be positive"
+ENTRIES_ADDED_SMALL = ("ERR The entries_added specified in XSETID is smaller than the target "
+                       "stream length")
+SETID_BELOW_GIVEN = ("ERR The ID specified in XSETID is smaller than the provided "
+                     "max_deleted_entry_id")
+SETID_BELOW_DELETED = "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id"
+SETID_BELOW_TOP = "ERR The ID specified in XSETID is smaller than the target stream top item"
+GROUP_OF_XREADGROUP = ("ERR The GROUP option is only supported by XREADGROUP. You called XREAD "
+                       "instead.")
+NOACK_OF_XREADGROUP = ("ERR The NOACK option is only supported by XREADGROUP. You called XREAD "
+                       "instead.")
+NEW_OF_XREADGROUP = ("ERR The > ID can be specified only when calling XREADGROUP using the GROUP "
+                     "<group> <consumer> option.")
+XREAD_UNBALANCED = ("ERR Unbalanced 'xread' list of streams: for each stream key an ID or '$' must "
+                    "be specified.")
+XREAD_BLOCKS = "ERR %.*s command is not allowed with BLOCK option from scripts"
+XINFO_ARITY = "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try XINFO HELP."
+
 # ---- connections ---------------------------------------------------------------------------------
 NO_PASSWORD = ("ERR AUTH <password> called without any password configured for the default user. "
                "Are you sure your configuration is correct?")

@@ -47,7 +47,7 @@ NO_EFFECT = frozenset("""
     replica-ignore-maxmemory replica-lazy-flush replica-priority replica-read-only
     replica-serve-stale-data replicaof sanitize-dump-payload server_cpulist set-proc-title
     shutdown-on-sigint shutdown-on-sigterm shutdown-timeout slave-read-only slaveof socket-mark-id
-    stream-node-max-bytes stream-node-max-entries syslog-enabled syslog-facility syslog-ident
+    stream-node-max-bytes syslog-enabled syslog-facility syslog-ident
     tls-client-cert-file tls-client-key-file tls-client-key-file-pass tls-cluster
     tls-dh-params-file tls-replication watchdog-period
 """.split())

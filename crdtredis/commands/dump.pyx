@@ -3,7 +3,8 @@
 
 DUMP writes what all servers since 4.0 read: texts after a count, and sets of whole numbers packed.
 RESTORE reads all forms that Redis has ever written for strings, lists, sets, sorted sets and hashes
-(rdb.pyx), up to those of 8. A hash whose fields have deadlines is written as 7.4 reads it.
+(rdb.pyx), up to those of 8, and for streams without groups. A hash whose fields have deadlines is
+written as 7.4 reads it, a stream as 7.0 does.
 
 RESTORE is all or nothing: the payload is read to its end before the first effect is made. What it
 holds is collected in one buffer of at most OP_MOST bytes, since it becomes one op; so a small
@@ -13,26 +14,31 @@ For other replicas a restored value is new: REPLACE deletes what was there and a
 under dots of its own. Idle times stay local, as all access times do.
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport INT64_MAX, int64_t, uint32_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
-from crdtredis._core cimport (EVICT_LFU, T_HASH, T_LIST, T_SET, T_STRING, T_ZSET, WALK_BACKWARDS,
-                              WALK_FORWARDS, Element, Kernel, Walk, deadlines_of, field_expire,
-                              key_collection, key_delete,
-                              key_expire, key_find, key_hash, key_set_frequency, key_set_idle,
-                              key_type, key_visible, member_score, put_shown, removal_size,
-                              walk_deadline, walk_next, walk_shown, walk_value)
+from crdtredis._core cimport (EVICT_LFU, T_HASH, T_LIST, T_SET, T_STREAM, T_STRING, T_ZSET,
+                              WALK_BACKWARDS, WALK_FORWARDS, Collection, Element, Kernel,
+                              StreamCursor, StreamId, Walk, deadlines_of, field_expire,
+                              key_collection, key_delete, key_expire, key_find, key_hash,
+                              key_set_frequency, key_set_idle, key_type, key_visible, member_score,
+                              put_id, put_shown, removal_size, stream_added, stream_max_deleted,
+                              stream_next, stream_seek, stream_set_id, stream_top, walk_deadline,
+                              walk_next, walk_shown, walk_value)
 from crdtredis._engine cimport Call, is_word, native, refuse, refuse_syntax, refuse_too_large
 from crdtredis._resp cimport reply_bulk, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport MAX_STRING, read_int, refuse_named, touch
 from crdtredis.commands.members cimport members_shown
 from crdtredis.commands.rdb cimport (RDB_BAD, RDB_GOOD, RDB_HASH, RDB_HASH_DUE, RDB_LIST, RDB_SET,
-                                     RDB_SET_INTSET, RDB_STRING, RDB_TRAILER, RDB_WRITTEN,
-                                     RDB_WRITTEN_DUE, RDB_ZSET_2, RdbCursor, rdb_kind,
-                                     rdb_put_double, rdb_put_length, rdb_put_text, rdb_read,
-                                     rdb_seal, rdb_sealed)
+                                     RDB_SET_INTSET, RDB_STREAM_2, RDB_STRING, RDB_TRAILER,
+                                     RDB_WRITTEN, RDB_WRITTEN_DUE, RDB_WRITTEN_STREAM, RDB_ZSET_2,
+                                     RdbCursor, rdb_kind, rdb_put_double, rdb_put_length,
+                                     rdb_put_text, rdb_read, rdb_seal, rdb_sealed)
+from crdtredis.commands.stream_blocks cimport (BlockWriter, block_add, block_discard, block_finish,
+                                               block_full)
+from crdtredis.commands.stream_ids cimport stream_id
 from crdtredis.errors cimport (FREQ_RANGE, IDLETIME_NEGATIVE, INVALID_EXPIRE, KEY_EXISTS,
                                PAYLOAD_DAMAGED, PAYLOAD_NOT_SEALED, TTL_NEGATIVE)
 from crdtredis.numbers cimport parse_int64
@@ -108,7 +114,70 @@ cdef int64_t first_deadline(Kernel *k, Element *e) noexcept nogil:
 
 
 cdef void seal_value(Buffer *b) noexcept nogil:
-    rdb_seal(b, RDB_WRITTEN_DUE if b.p[0] == RDB_HASH_DUE else RDB_WRITTEN)
+    rdb_seal(b, RDB_WRITTEN_DUE if b.p[0] == RDB_HASH_DUE else
+             RDB_WRITTEN_STREAM if b.p[0] == RDB_STREAM_2 else RDB_WRITTEN)
+
+
+cdef uint64_t count_blocks(Kernel *k, Collection *s) noexcept nogil:
+    """As put_stream makes them."""
+    cdef StreamCursor at
+    cdef uint64_t n = 0
+    cdef int64_t entries = 0
+    cdef size_t bytes = 0
+    stream_seek(k, s, stream_id(0, 0), 0, &at)
+    while stream_next(&at):
+        n += entries == 0
+        entries += 1
+        bytes += at.fields.n
+        if block_full(entries, bytes):
+            entries = 0
+            bytes = 0
+    return n
+
+
+cdef void put_block(Buffer *b, BlockWriter *w, Buffer *packed) noexcept nogil:
+    cdef char id[16]
+    put_id(id, w.first)
+    block_finish(w, packed)
+    rdb_put_length(b, 16)                   # as bytes, whatever they look like
+    buffer_add(b, id, 16)
+    rdb_put_text(b, span(packed.p, packed.n))
+
+
+cdef void put_number_pair(Buffer *b, StreamId id) noexcept nogil:
+    rdb_put_length(b, id.ms)
+    rdb_put_length(b, id.seq)
+
+
+cdef void put_stream(Buffer *b, Kernel *k, Collection *s, Drain drain, void *arg) noexcept nogil:
+    cdef StreamCursor at
+    cdef StreamId first = stream_id(0, 0)
+    cdef BlockWriter w
+    cdef Buffer packed
+    cdef uint64_t n = 0
+    memset(&w, 0, sizeof(BlockWriter))
+    memset(&packed, 0, sizeof(Buffer))
+    rdb_put_length(b, count_blocks(k, s))
+    stream_seek(k, s, first, 0, &at)
+    while stream_next(&at):
+        if n == 0:
+            first = at.id
+        n += 1
+        block_add(&w, at.id, at.fields)
+        if block_full(w.entries, w.bytes):
+            put_block(b, &w, &packed)
+            if drain != NULL and b.n >= DRAINED:
+                drain(arg)
+    if w.entries:
+        put_block(b, &w, &packed)
+    rdb_put_length(b, n)
+    put_number_pair(b, stream_top(s))
+    put_number_pair(b, first)
+    put_number_pair(b, stream_max_deleted(s))
+    rdb_put_length(b, stream_added(k, s))
+    rdb_put_length(b, 0)                    # groups
+    block_discard(&w)
+    buffer_free(&packed)
 
 
 cdef void put_value(Buffer *b, Kernel *k, Element *e, const Span *name, Drain drain,
@@ -119,6 +188,10 @@ cdef void put_value(Buffer *b, Kernel *k, Element *e, const Span *name, Drain dr
     cdef int64_t first = first_deadline(k, e) if type == T_HASH else -1
     cdef Walk w
     if type == T_SET and put_intset(b, k, e, name):
+        return
+    if type == T_STREAM:
+        put_head(b, RDB_STREAM_2, name)
+        put_stream(b, k, key_collection(k, e, T_STREAM), drain, arg)
         return
     put_head(b, RDB_HASH_DUE if first >= 0 else RDB_KINDS[type], name)
     if first >= 0:
@@ -175,7 +248,7 @@ cdef struct Found:
 cdef struct Collected:
     Kernel *k
     int kind                    # T_*
-    const RdbCursor *at
+    RdbCursor at
     size_t key                  # bytes: each effect repeats it
     size_t room                 # bytes of effects that may still be made
     size_t n
@@ -243,7 +316,7 @@ cdef int collect(void *arg, Span name, Span value) noexcept nogil:
     f.hash = 0
     f.name = <uint32_t>name.n
     f.value = <uint32_t>value.n
-    if x.kind != T_LIST and x.kind != T_STRING:
+    if x.kind != T_LIST and x.kind != T_STRING and x.kind != T_STREAM:
         f.hash = key_hash(x.k, name.p, name.n)
         if not add_name(x, name, f.hash):
             return RDB_BAD
@@ -260,14 +333,12 @@ cdef int collect(void *arg, Span name, Span value) noexcept nogil:
 
 cdef int collect_payload(Collected *x, Span payload) noexcept nogil:
     """1, or the first thing that is wrong with it."""
-    cdef RdbCursor at
     cdef int type = <unsigned char>payload.p[0], status
-    at.p = <const unsigned char*>payload.p + 1
-    at.left = payload.n - 1 - RDB_TRAILER
+    x.at.p = <const unsigned char*>payload.p + 1
+    x.at.left = payload.n - 1 - RDB_TRAILER
     x.kind = rdb_kind(type)
-    x.at = &at
-    status = rdb_read(&at, type, collect, x)
-    return RDB_BAD if status == RDB_GOOD and at.left else status
+    status = rdb_read(&x.at, type, collect, x)
+    return RDB_BAD if status == RDB_GOOD and x.at.left else status
 
 
 # ---- RESTORE -------------------------------------------------------------------------------------
@@ -291,6 +362,8 @@ cdef void put_collected(Call *c, Collected *x) noexcept nogil:
         memcpy(&due, f.due, sizeof(due))
         if due:
             e = field_expire(k, c.db, key, e, name, due)
+    if x.kind == T_STREAM:
+        stream_set_id(k, c.db, key, e, x.at.top, <int64_t>x.at.added, x.at.max_deleted)
 
 
 cdef int read_restore_options(Call *c, int *replace, int *absolute, int64_t *idle,
@@ -350,7 +423,7 @@ cdef void restore(Call *c) noexcept nogil:
     found.k = k
     found.key = key.n
     used = (k.open.effects.n if k.open.has_op else 0) + (removal_size(k, e) if e != NULL
-                                               else 0) + 3 * (EFFECT_SIZE + key.n)
+                                               else 0) + 6 * (EFFECT_SIZE + key.n)
     found.room = k.open.most - used if used < k.open.most else 0
     status = collect_payload(&found, payload)
     if status == TOO_MUCH:
@@ -362,7 +435,7 @@ cdef void restore(Call *c) noexcept nogil:
     else:
         if deadline and not absolute:
             deadline += k.now
-        if (deadline and deadline <= k.now) or found.n == 0:
+        if (deadline and deadline <= k.now) or (found.n == 0 and found.kind != T_STREAM):
             if there:
                 key_delete(k, c.db, key_find(k, c.db, key))
         else:

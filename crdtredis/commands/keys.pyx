@@ -25,13 +25,15 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
-from crdtredis._core cimport (HOME_DB, SYSTEM_DB, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET,
-                              WALK_FORWARDS, Element, Kernel, Walk, copy_size, db_flush,
-                              element_key, field_expire, flush_size, home_find, is_hidden, key_copy,
-                              key_deadline, key_delete, key_expire, key_find, key_random, key_touch,
-                              key_type, key_visible, next_random, op_room, put_shown, removal_size,
-                              table_count, table_next, walk_deadline, walk_next, walk_shown,
-                              walk_value)
+from crdtredis._core cimport (HOME_DB, SYSTEM_DB, T_HASH, T_LIST, T_NONE, T_SET, T_STREAM,
+                              T_STRING, T_ZSET, WALK_FORWARDS, Collection, Element, Kernel,
+                              StreamId, Walk, copy_size, db_flush, element_key, field_expire,
+                              flush_size, home_find, is_hidden, key_collection, key_copy,
+                              key_deadline, key_delete, key_expire, key_find, key_random,
+                              key_touch, key_type, key_visible, next_random, op_room, put_shown,
+                              removal_size, stream_added, stream_max_deleted, stream_set_id,
+                              stream_top, table_count, table_next, walk_deadline, walk_next,
+                              walk_shown, walk_value)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, caller_of, is_word, native,
                                 refuse, refuse_int, refuse_syntax, track_flush)
 from crdtredis._resp cimport (reply_bulk, reply_error_span, reply_int, reply_null, reply_ok,
@@ -76,6 +78,8 @@ cdef inline const char *type_name(int kind) noexcept nogil:
         return "zset"
     if kind == T_LIST:
         return "list"
+    if kind == T_STREAM:
+        return "stream"
     return "none"
 
 
@@ -254,8 +258,8 @@ cdef void persist(Call *c) noexcept nogil:
 
 # ---- walking the keyspace ------------------------------------------------------------------------
 # By KeyType.
-cdef const char *TYPE_WORDS[5]
-TYPE_WORDS[:] = [b"STRING", b"HASH", b"SET", b"ZSET", b"LIST"]
+cdef const char *TYPE_WORDS[7]
+TYPE_WORDS[:] = [b"STRING", b"HASH", b"SET", b"ZSET", b"LIST", b"", b"STREAM"]
 
 
 # A cursor of SCAN that has come to keys which stay at home (core/home.pxi): beyond all cursors of
@@ -312,7 +316,7 @@ cdef void scan(Call *c) noexcept nogil:
         return
     if type.p != NULL:
         s.type = T_NONE                                 # an unknown type has no keys
-        for kind in range(T_LIST + 1):
+        for kind in range(T_STREAM + 1):
             if is_word(type, TYPE_WORDS[kind]):
                 s.type = kind
     if cursor < SCAN_HOME:
@@ -431,6 +435,10 @@ cdef struct Carried:
     size_t klen
     size_t members
     int64_t deadline
+    # of a stream
+    StreamId top
+    StreamId max_deleted
+    int64_t added
 
 
 cdef void carry(Buffer *b, Span name, Span value, int64_t deadline) noexcept nogil:
@@ -467,14 +475,21 @@ cdef void db_unload(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
     cdef size_t at = 0, begin
     cdef uint32_t of = HOME_DB + db
     cdef Carried head
+    cdef Collection *stream
     cdef Walk w
     cdef Element *e = next_shown(k, db, &at, &of)
+    memset(&head, 0, sizeof(Carried))
     while e != NULL:
         begin = b.n
         head.type = key_type(k, e)
         head.klen = e.klen
         head.members = 0
         head.deadline = key_deadline(k, e)
+        if head.type == T_STREAM:
+            stream = key_collection(k, e, T_STREAM)
+            head.top = stream_top(stream)
+            head.max_deleted = stream_max_deleted(stream)
+            head.added = <int64_t>stream_added(k, stream)
         buffer_add(b, &head, sizeof(head))
         buffer_add(b, element_key(e), head.klen)
         walk_shown(&w, k, e, WALK_FORWARDS)
@@ -505,6 +520,8 @@ cdef void db_load(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
             e = put_shown(k, db, key, e, head.type, i, name, value)
             if deadline >= 0:
                 e = field_expire(k, db, key, e, name, deadline)
+        if head.type == T_STREAM:
+            stream_set_id(k, db, key, e, head.top, head.added, head.max_deleted)
         if head.deadline != -1:
             key_expire(k, db, key_find(k, db, key), head.deadline)
 

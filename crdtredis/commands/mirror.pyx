@@ -3,8 +3,8 @@
 
 A string is set, a collection restored from what DUMP gives. One that is LARGE is copied part by
 part under another name, PART, while it changes: each member that is there all the time is met, what
-changes is listed besides, and at the end the copy takes the key's place. A list is taken at one
-moment whatever its size.
+changes is listed besides, and at the end the copy takes the key's place. A list or stream is taken
+at one moment whatever its size.
 
 MARK, the name of the key by which a mirror is known, and PART are not mirrored.
 
@@ -16,18 +16,20 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp, memset, strlen
 
 from crdtredis._core cimport (DIRTY_DEADLINE, DIRTY_KEY, DIRTY_MEMBER, MIRROR_OVER, T_HASH, T_LIST,
-                              T_SET, T_STRING, T_ZSET, WALK_FORWARDS, Collection, Dirty, Element,
-                              Kernel, Mirror, Replica, Walk, dirty_key, dirty_name, element_key,
-                              field_deadline, key_collection, key_deadline, key_find, key_hash,
-                              key_memory, key_type, key_visible, member_find, member_lapsed,
-                              member_score, member_view, mirror_again, mirror_arrived,
-                              mirror_begin_pass, mirror_find, mirror_lacks, mirror_lose,
-                              mirror_put_back, mirror_sent, mirror_set, mirror_since, mirror_take,
-                              mirror_walk, string_view, table_scan, value_live, walk_next,
-                              walk_shown, walk_value)
+                              T_SET, T_STREAM, T_STRING, T_ZSET, WALK_FORWARDS, Collection, Dirty,
+                              Element, Kernel, Mirror, Replica, StreamCursor, StreamId, Walk,
+                              dirty_key, dirty_name, element_key, field_deadline, key_collection,
+                              key_deadline, key_find, key_hash, key_memory, key_type, key_visible,
+                              member_find, member_lapsed, member_score, member_view, mirror_again,
+                              mirror_arrived, mirror_begin_pass, mirror_find, mirror_lacks,
+                              mirror_lose, mirror_put_back, mirror_sent, mirror_set, mirror_since,
+                              mirror_take, mirror_walk, stream_added, stream_max_deleted,
+                              stream_next, stream_seek, stream_top, string_view, table_scan,
+                              value_live, walk_next, walk_shown, walk_value)
 from crdtredis._resp cimport Reply, format_double, reply_array, reply_bulk
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.dump cimport put_value, seal_value
+from crdtredis.commands.stream_ids cimport ID_TEXT, format_id, stream_id, take_pairs, take_text
 from crdtredis.numbers cimport format_int64
 
 MARK = b"crdt-redis-mirror"
@@ -45,10 +47,10 @@ cdef enum:
 cdef const char *MARK_NAME = "crdt-redis-mirror"
 cdef const char *PART_NAME = "crdt-redis-mirror:part"
 
-cdef const char *ADDS[5]             # by T_*
-cdef const char *REMOVES[5]
-ADDS[:] = [NULL, "HSET", "SADD", "ZADD", "RPUSH"]
-REMOVES[:] = [NULL, "HDEL", "SREM", "ZREM", NULL]
+cdef const char *ADDS[7]             # by T_*
+cdef const char *REMOVES[7]
+ADDS[:] = [NULL, "HSET", "SADD", "ZADD", "RPUSH", NULL, NULL]
+REMOVES[:] = [NULL, "HDEL", "SREM", "ZREM", NULL, NULL, NULL]
 
 # A batch that is being made.
 cdef struct Batch:
@@ -155,6 +157,37 @@ cdef void put_list(Batch *b, Element *e, Span key, int64_t at) noexcept nogil:
     end_copy(b, key, at)
 
 
+cdef void put_id(Batch *b, StreamId id) noexcept nogil:
+    cdef char digits[ID_TEXT]
+    reply_bulk(&b.r, digits, format_id(id, digits))
+
+
+cdef void put_stream(Batch *b, Collection *s, Span key, int64_t at) noexcept nogil:
+    """A long one, entry by entry, as put_list."""
+    cdef StreamCursor entry
+    cdef Span fields
+    cdef uint64_t n, i
+    begin(b, 2, "DEL")
+    word(b, PART_NAME)
+    stream_seek(b.k, s, stream_id(0, 0), 0, &entry)
+    while stream_next(&entry):
+        fields = entry.fields
+        n = 2 * take_pairs(&fields)
+        begin(b, <int>n + 3, "XADD")
+        word(b, PART_NAME)
+        put_id(b, entry.id)
+        for i in range(n):
+            text(b, take_text(&fields))
+    begin(b, 7, "XSETID")
+    word(b, PART_NAME)
+    put_id(b, stream_top(s))
+    word(b, "ENTRIESADDED")
+    number(b, <int64_t>stream_added(b.k, s))
+    word(b, "MAXDELETEDID")
+    put_id(b, stream_max_deleted(s))
+    end_copy(b, key, at)
+
+
 cdef void put_key(Batch *b, Dirty *x, Element *e) noexcept nogil:
     """A large collection is only begun: Mirror.copied."""
     cdef Kernel *k = b.k
@@ -173,6 +206,10 @@ cdef void put_key(Batch *b, Dirty *x, Element *e) noexcept nogil:
     if type == T_LIST:
         if key_memory(k, e) > LARGE_LIST:
             put_list(b, e, key, at)
+            return
+    elif type == T_STREAM:
+        if live and key_memory(k, e) > LARGE_LIST:
+            put_stream(b, key_collection(k, e, type), key, at)
             return
     elif live > LARGE_MEMBERS or key_memory(k, e) > LARGE:
         begin(b, 2, "DEL")

@@ -6,8 +6,8 @@ limits that are set (hash-max-listpack-entries and its like), had the value neve
 from libc.stdint cimport int64_t
 from libc.string cimport strlen
 
-from crdtredis._core cimport (EVICT_LFU, T_HASH, T_LIST, T_SET, T_STRING, Collection, Element,
-                              Kernel, ListCursor, deadlines_of, element_key, is_hidden,
+from crdtredis._core cimport (EVICT_LFU, T_HASH, T_LIST, T_SET, T_STREAM, T_STRING, Collection,
+                              Element, Kernel, ListCursor, deadlines_of, element_key, is_hidden,
                               key_collection, key_frequency, key_idle, key_memory, key_type,
                               list_next, list_seek, list_value, member_view, order_of, string_view)
 from crdtredis._engine cimport (Call, EncodingLimits, is_word, native, refuse, refuse_int,
@@ -100,6 +100,9 @@ cdef void object_encoding(Call *c) noexcept nogil:
     if e == NULL:
         return
     kind = key_type(c.kernel, e)
+    if kind == T_STREAM:
+        reply_bulk(c.reply, "stream", 6)
+        return
     if kind != T_STRING:
         collection = key_collection(c.kernel, e, kind)
         if kind == T_LIST:

@@ -9,6 +9,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint64_t
 
+from crdtredis._core cimport StreamId
 from crdtredis.buffer cimport Buffer, Span
 
 cdef enum:
@@ -16,6 +17,7 @@ cdef enum:
     RDB_VALKEY = 80         # and Valkey's 9
     RDB_WRITTEN = 8         # the version that is written: Redis 4.0 and all after it read it;
     RDB_WRITTEN_DUE = 12    # of a hash whose fields have deadlines: Redis 7.4
+    RDB_WRITTEN_STREAM = 10 # of a stream: Redis 7.0
     RDB_TRAILER = 10        # bytes of version and checksum after a dumped value
     RDB_LONGEST = 512 << 20 # bytes of one text, as Redis's default proto-max-bulk-len
 
@@ -36,7 +38,10 @@ cdef enum RdbType:
     RDB_HASH_LISTPACK = 16
     RDB_ZSET_LISTPACK = 17
     RDB_LIST_QUICKLIST_2 = 18
+    RDB_STREAM = 15
+    RDB_STREAM_2 = 19       # with max-deleted-id and entries-added
     RDB_SET_LISTPACK = 20
+    RDB_STREAM_3 = 21       # and when consumers were active
     RDB_HASH_VALKEY = 22    # fields with deadlines, of RDB_VALKEY
     RDB_HASH_DUE = 24       # fields with deadlines,
     RDB_HASH_LISTPACK_DUE = 25      # and packed
@@ -44,6 +49,7 @@ cdef enum RdbType:
 cdef enum RdbStatus:
     RDB_GOOD = 0
     RDB_BAD = -1            # the bytes are not a value of this type
+    RDB_UNTAKEN = -2        # a stream with consumer groups
 
 # What is not yet read.
 cdef struct RdbCursor:
@@ -51,16 +57,21 @@ cdef struct RdbCursor:
     size_t left
     # of the field of a hash that the visitor is told of: its deadline in ms; 0: none
     int64_t due
+    # of a stream whose entries have all been visited
+    StreamId top
+    StreamId max_deleted
+    uint64_t added
 
 # Told of each element, in the order of the bytes; the spans are dead when it returns. Not RDB_GOOD:
 # reading stops with that answer.
 #
 #     string, list    value           set             name
 #     hash            name, value     sorted set      name, value: the score, a double
+#     stream          name, value: id and fields, as the kernel has them
 ctypedef int (*RdbVisit)(void *arg, Span name, Span value) noexcept nogil
 
 # ---- reading -------------------------------------------------------------------------------------
-# T_* of an RdbType; T_NONE for what is not read: streams, modules, unknown ones
+# T_* of an RdbType; T_NONE for what is not read: modules, unknown ones
 cdef int rdb_kind(int type) noexcept nogil
 # Reads one value and leaves the cursor behind it. Memory beside the visitor's: three texts of the
 # value, decompressed.

@@ -23,9 +23,13 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, int8_t, int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset
 
-from crdtredis._core cimport T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET
+from crdtredis._core cimport (T_HASH, T_LIST, T_NONE, T_SET, T_STREAM, T_STRING, T_ZSET, StreamId,
+                              put_id)
 from crdtredis._resp cimport parse_double
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
+from crdtredis.commands.stream_blocks cimport (BLOCK_BAD, BLOCK_ENTRY, BlockReader, block_begin,
+                                               block_element, block_ended, block_free)
+from crdtredis.commands.stream_ids cimport id_order, stream_id
 from crdtredis.numbers cimport format_int64, parse_int64
 
 cdef enum:
@@ -62,6 +66,7 @@ cdef struct Reader:
     Text value
     Text third              # a deadline
     Text packed             # the packed form that name and value lie in
+    BlockReader block       # of a stream
 
 
 # ---- numbers as bytes ----------------------------------------------------------------------------
@@ -231,6 +236,8 @@ cdef inline int hand_on_score(Reader *r, double score) noexcept nogil:
 cdef int packed_entry(Reader *r, Span s) noexcept nogil:
     """One entry of a packed form: an element, or half of one."""
     cdef double score
+    if r.kind == T_STREAM:
+        return stream_element(r, s)
     if r.kind == T_LIST:
         return hand_on(r, span(NULL, 0), s)
     if r.kind == T_SET:
@@ -251,6 +258,15 @@ cdef int packed_entry(Reader *r, Span s) noexcept nogil:
     if r.kind == T_HASH:
         return hand_on(r, r.name.s, s)
     return hand_on_score(r, score) if parse_double(s.p, s.n, &score) else RDB_BAD
+
+
+cdef int stream_element(Reader *r, Span s) noexcept nogil:
+    cdef char name[16]
+    cdef int step = block_element(&r.block, s)
+    if step == BLOCK_ENTRY:
+        put_id(name, r.block.id)
+        return hand_on(r, span(name, 16), span(r.block.fields.p, r.block.fields.n))
+    return RDB_BAD if step == BLOCK_BAD else RDB_GOOD
 
 
 cdef int packed_number(Reader *r, int64_t v) noexcept nogil:
@@ -489,6 +505,8 @@ cdef int rdb_kind(int type) noexcept nogil:
         or type == RDB_HASH_LISTPACK or type == RDB_HASH_DUE or type == RDB_HASH_LISTPACK_DUE
         or type == RDB_HASH_VALKEY):
         return T_HASH
+    if type == RDB_STREAM or type == RDB_STREAM_2 or type == RDB_STREAM_3:
+        return T_STREAM
     return T_NONE
 
 
@@ -508,18 +526,21 @@ cdef int rdb_read(RdbCursor *at, int type, RdbVisit visit, void *arg) noexcept n
         status = read_quicklist(&r, type)
     elif type == RDB_HASH_DUE or type == RDB_HASH_VALKEY:
         status = read_fields(&r, type)
+    elif r.kind == T_STREAM:
+        status = read_stream(&r, type)
     elif (r.kind != T_NONE and (type != RDB_HASH_LISTPACK_DUE or take(at, 8) != NULL)
             and read_text(at, &r.packed)):
         r.triples = type == RDB_HASH_LISTPACK_DUE
         status = read_packed(&r, type)
     else:
         status = RDB_BAD
-    if status == RDB_GOOD and (r.visited == 0 or r.half):
+    if status == RDB_GOOD and ((r.visited == 0 and r.kind != T_STREAM) or r.half):
         status = RDB_BAD
     buffer_free(&r.name.own)
     buffer_free(&r.value.own)
     buffer_free(&r.third.own)
     buffer_free(&r.packed.own)
+    block_free(&r.block)
     return status
 
 
@@ -581,6 +602,56 @@ cdef int read_fields(Reader *r, int type) noexcept nogil:
         if status != RDB_GOOD:
             return status
     return RDB_GOOD
+
+
+cdef int read_stream_id(RdbCursor *at, StreamId *id) noexcept nogil:
+    return read_length(at, &id.ms, NULL) and read_length(at, &id.seq, NULL)
+
+
+cdef int read_blocks(Reader *r) noexcept nogil:
+    """A count and so many blocks, each behind its id."""
+    cdef uint64_t count
+    cdef const unsigned char *p
+    cdef int status
+    if not read_length(r.at, &count, NULL):
+        return RDB_BAD
+    while count:
+        count -= 1
+        if not read_text(r.at, &r.name) or r.name.s.n != 16:
+            return RDB_BAD
+        p = <const unsigned char*>r.name.s.p
+        block_begin(&r.block, stream_id(big(p, 8), big(p + 8, 8)))
+        if not read_text(r.at, &r.packed):
+            return RDB_BAD
+        status = read_listpack(r, r.packed.s)
+        if status != RDB_GOOD:
+            return status
+        if not block_ended(&r.block):
+            return RDB_BAD
+    return RDB_GOOD
+
+
+cdef int read_stream(Reader *r, int type) noexcept nogil:
+    """Blocks, the number of entries, the last generated id, in newer forms the first id, the
+    greatest removed one and how many entries were added; then groups."""
+    cdef RdbCursor *at = r.at
+    cdef uint64_t n, groups
+    cdef StreamId first
+    cdef int status = read_blocks(r)
+    if status != RDB_GOOD:
+        return status
+    if not read_length(at, &n, NULL) or not read_stream_id(at, &at.top):
+        return RDB_BAD
+    at.max_deleted = stream_id(0, 0)
+    at.added = n
+    if type != RDB_STREAM and not (read_stream_id(at, &first)
+                                   and read_stream_id(at, &at.max_deleted)
+                                   and read_length(at, &at.added, NULL)):
+        return RDB_BAD
+    if (n != r.visited or id_order(at.top, r.block.last) < 0 or at.added > <uint64_t>INT64_MAX
+            or not read_length(at, &groups, NULL)):
+        return RDB_BAD
+    return RDB_UNTAKEN if groups else RDB_GOOD
 
 
 cdef int read_score(RdbCursor *at, double *out) noexcept nogil:
@@ -764,6 +835,8 @@ def value_end(const unsigned char[::1] data, size_t at, int type):
         raise NotImplementedError(type)
     with nogil:
         status = rdb_read(&c, type, pass_over, NULL)
+    if status == RDB_UNTAKEN:
+        raise NotImplementedError(type)
     if status != RDB_GOOD:
         raise ValueError("the value is damaged")
     return <size_t>len(data) - c.left

@@ -110,6 +110,10 @@ EVENTS = {
     ("z", "zrangestore", "store", ""): "zrangestore",
     ("z", "geosearchstore", "store", ""): "geosearchstore",
     ("z", "georadiusstore", "store", ""): "georadius georadiusbymember",
+    ("t", "xadd", "trims", "xtrim"): "xadd",
+    ("t", "xdel", "plain", ""): "xdel",
+    ("t", "xtrim", "plain", ""): "xtrim",
+    ("t", "xsetid", "plain", ""): "xsetid",
 }
 
 NO_REPLY = object()     # of a Python command that says nothing (CLIENT REPLY OFF, SHUTDOWN)
@@ -185,6 +189,29 @@ class KeyAfter:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamKeys:
+    """The first half of what stands behind the first STREAMS from argv[start] on."""
+    access: str
+    start: int
+
+    def find(self, argv: list[bytes]) -> list[int] | None:
+        options = [a.upper() for a in argv[self.start:]]
+        if b"STREAMS" not in options:
+            return None
+        first = self.start + options.index(b"STREAMS") + 1
+        n = len(argv) - first
+        return list(range(first, first + n // 2)) if n and n % 2 == 0 else None
+
+    @property
+    def begin(self) -> dict:
+        return {"type": "keyword", "spec": {"keyword": "STREAMS", "startfrom": self.start}}
+
+    @property
+    def rest(self) -> dict:
+        return {"type": "range", "spec": {"lastkey": -1, "keystep": 1, "limit": 2}}
+
+
+@dataclass(frozen=True, slots=True)
 class OtherKeys:
     """Keys of which a specification cannot tell where they stand. `where` finds those in argv."""
     access: str
@@ -204,7 +231,7 @@ class OtherKeys:
     rest = begin
 
 
-Keys = KeyRange | CountedKeys | KeyAfter | OtherKeys
+Keys = KeyRange | CountedKeys | KeyAfter | StreamKeys | OtherKeys
 
 
 def range_spec(last: int, step: int) -> dict:

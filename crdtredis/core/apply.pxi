@@ -18,7 +18,7 @@
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from crdtredis.buffer cimport Span, copy_span, span
 
@@ -77,7 +77,7 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
         if m == NULL:
             break
         count_member(c, m)
-        if c.type == T_ZSET and value_live(m):
+        if is_sorted(c) and value_live(m):
             order_insert(order_of(c), member_sort_key(k, c, m), m)
 
 
@@ -119,6 +119,7 @@ cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, si
     cell_add_write(c, dot, op.stamp, op.slot, W_CLEARS if flags & E_CLEARS else 0, x.value)
     # two writes of a set's member say the same, and HyperLogLogs are merged
     if (c.writes.next != NULL and x.type != T_SET
+            and x.type != T_STREAM_HEAD
             and not (x.type == T_STRING and images_shown(c, &k.scratch.image, &v))):
         note_conflict(k, x, c)
     reencode(k, t, live, e, was_live)
@@ -199,6 +200,8 @@ cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
             return e
     else:
         e = open_collections(k, x.db, e)
+        if x.type == T_STREAM_HEAD:
+            collection_open(k, e, T_STREAM)
         c = collection_open(k, e, x.type)
         m = table_find(&c.table, name.p, name.n, hash)
     unindex(k, c, m)
@@ -214,6 +217,69 @@ cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
         register_remove(k, op, deadlines_of(c), name, hash)
     reindex(k, c, name, hash)
     return reencode(k, &d.table, &d.live, e, was_live)
+
+
+cdef Element *apply_to_stream(Kernel *k, const Applying *op, const Effect *x,
+                              Element *e) noexcept nogil:
+    """Effects on entries. What adds one assigns to the top, too, and may count: those are effects
+    on cells of the head."""
+    cdef uint32_t hash = key_hash(k, x.name.p, x.name.n)
+    cdef Collection *c = element_collection(e, T_STREAM) if e != NULL else NULL
+    cdef int there = c != NULL and table_find(&c.table, x.name.p, x.name.n, hash) != NULL
+    cdef char name
+    cdef Effect y
+    if x.kind == REMOVE:
+        return apply_to_member(k, op, x, e) if not x.keep else apply_trim(k, op, x, e)
+    e = apply_to_member(k, op, x, e)
+    if not there:
+        stream_arrived(k, element_collection(e, T_STREAM), e.hash, x.name, hash, op.local)
+    memset(&y, 0, sizeof(Effect))
+    y.kind = ASSIGN
+    y.type = T_STREAM_HEAD
+    y.db = x.db
+    y.key = x.key
+    y.name = span(&name, 1)
+    name = HEAD_TOP
+    y.value = x.name
+    e = apply_to_member(k, op, &y, e)
+    if x.run_seq:
+        name = HEAD_ADDED
+        y.kind = INCREMENT
+        y.value = span(NULL, 0)
+        y.run_seq = x.run_seq
+        y.run_index = x.run_index
+        y.total = x.total
+        e = apply_to_member(k, op, &y, e)
+    return e
+
+
+cdef Element *apply_trim(Kernel *k, const Applying *op, const Effect *x,
+                         Element *e) noexcept nogil:
+    """Of all entries up to an id what op observed goes."""
+    cdef Database *d = &k.db[x.db]
+    cdef Collection *c = element_collection(e, T_STREAM) if e != NULL else NULL
+    cdef StreamId last = id_of(x.name.p)
+    cdef int was_live = element_live(e) if e != NULL else 0
+    cdef size_t rank = 0, n
+    cdef char name[16]
+    cdef OrderCursor at
+    cdef Item *item
+    cdef uint32_t hash
+    while c != NULL:
+        item = order_at(order_of(c), rank, &at)
+        if item == NULL or id_below(last, id_of(element_key(item.e))):
+            break
+        n = order_of(c).n
+        memcpy(name, element_key(item.e), STREAM_ID)
+        hash = item.e.hash
+        unindex(k, c, item.e)
+        remove_in(k, op, x, &c.table, &c.live, table_find(&c.table, name, STREAM_ID, hash))
+        reindex(k, c, span(name, STREAM_ID), hash)
+        rank += order_of(c).n == n
+    return reencode(k, &d.table, &d.live, e, was_live) if c != NULL else e
+
+
+types[<int>T_STREAM].apply = apply_to_stream
 
 
 cdef Element *remove_deadline(Kernel *k, const Applying *op, uint32_t db,

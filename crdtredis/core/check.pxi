@@ -173,7 +173,8 @@ cdef int check_collection(Kernel *k, uint32_t db, Collection *c, Counted *found)
     if c.type == T_LIST:
         return 0
     check_table(k, db, &c.table, &live, found)
-    assert table_count(&c.table), "an empty collection"
+    assert table_count(&c.table) or c.type == T_STREAM and head_of(c) != NULL, \
+        "an empty collection"
     if c.type != T_DEADLINES:
         assert live == c.live, f"{c.live} members counted, {live} there"
     while True:
@@ -233,6 +234,8 @@ cdef int check_kernel(Kernel *k) except -1:
                 assert hash == element_collection(e, T_HASH), "deadlines of another hash"
                 assert hash == NULL or hash.next == fields, "deadlines not behind their hash"
                 assert fields_due(k, fields) == NEVER or x.heap, "fields that nobody looks at"
+            assert (element_collection(e, T_STREAM_HEAD) == NULL
+                    or head_of(element_collection(e, T_STREAM)) != NULL), "a head without a stream"
             while c != NULL:
                 check_collection(k, db, c, &found)
                 c = c.next

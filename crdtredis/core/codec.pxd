@@ -31,7 +31,9 @@ cdef enum KeyType:
     T_LIST = 4
     # the deadlines of a hash's fields (core/fields.pxi): of collections in memory, not of effects
     T_DEADLINES = 5
-    T_COUNT = 6
+    T_STREAM = 6            # entries by id (core/streams.pxi),
+    T_STREAM_HEAD = 7       # and what a stream knows beside them: of clients' types the same
+    T_COUNT = 8
     T_NONE = 255
 
 cdef struct Effect:
@@ -62,6 +64,10 @@ cdef struct ObservedCount:
     int type
     Span name
     Span key
+
+cdef inline int is_sent(uint64_t type) noexcept nogil:
+    """May an effect name this KeyType?"""
+    return type < T_COUNT and type != T_DEADLINES
 
 # What stands before an op's effects.
 cdef struct OpHead:

@@ -59,7 +59,7 @@ cdef void encode_effect(Buffer *b, const Effect *x) noexcept nogil:
     if x.run_index:
         p[0] = 9 << 3
         p = put_varint(p + 1, x.run_index)
-    if x.kind == INCREMENT:
+    if x.kind == INCREMENT or x.run_seq:
         p = put_total(p, 10 << 3, &x.total)
     if x.observed.n:
         memcpy(p, x.observed.p, x.observed.n)
@@ -101,8 +101,10 @@ cdef size_t effect_size(const Effect *x) noexcept nogil:
                      number_size(x.run_index) + x.observed.n
                      + number_size(<uint64_t>x.deadline) + (9 if x.stamp else 0) +
                      (9 if x.actor else 0))
+    if x.kind == INCREMENT or x.run_seq:
+        n += total_size(&x.total)
     if x.kind == INCREMENT:
-        n += total_size(&x.total) + far_size(x.total.exact) + far_size(x.shown) + (
+        n += far_size(x.total.exact) + far_size(x.shown) + (
                 10 if x.context else 0) + (3 if x.wide else 0)
     return n
 
@@ -245,7 +247,7 @@ cdef int decode_observed(const char **p, const char *end, ObservedCount *out) no
             out.total.whole = unzigzag(f.v)
         elif f.number == 6 and f.wire == 2 and f.s.n == EXTENDED:
             out.total.fraction = f.s
-        elif f.number == 7 and f.wire == 0 and f.v < T_DEADLINES:
+        elif f.number == 7 and f.wire == 0 and is_sent(f.v):
             out.type = <int>f.v
         elif f.number == 8 and f.wire == 2:
             out.name = f.s
@@ -290,7 +292,7 @@ cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept no
             out.db = <uint32_t>f.v
         elif f.number == 3 and f.wire == 2 and f.s.n <= MAX_BYTES:
             out.key = f.s
-        elif f.number == 4 and f.wire == 0 and f.v < T_DEADLINES:
+        elif f.number == 4 and f.wire == 0 and is_sent(f.v):
             out.type = <int>f.v
         elif f.number == 5 and f.wire == 2 and f.s.n <= MAX_BYTES:
             out.name = f.s

@@ -56,6 +56,10 @@ cdef struct CollectionType:
     # come. 1 while more is left.
     int (*free_some)(Collection *c, int *most) noexcept nogil
     size_t (*memory)(Collection *c) noexcept nogil              # bytes of the content
+    # what lies behind its order is in `garbage` now, and empty here
+    void (*forget)(Collection *c) noexcept nogil
+    # it goes: nothing is in it, and nothing shows it
+    void (*dropped)(Kernel *k, Element *e, Collection *c) noexcept nogil
     int (*sound)(const Effect *x) noexcept nogil                # ASSIGN, INCREMENT, REMOVE
     Element *(*apply)(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil
     void (*remove)(const Applying *op, Collection *c) noexcept nogil    # what op observed of all
@@ -70,6 +74,12 @@ cdef enum:
 
 cdef enum:
     MEMORY_SAMPLES = 8
+
+cdef inline Collection *head_of(const Collection *stream) noexcept nogil:
+    """What a stream knows beside its entries; NULL: nothing. They stand next to each other under
+    the key, and where there is a head there is a stream, be it without entries."""
+    cdef Collection *c = stream.next
+    return c if c != NULL and c.type == T_STREAM_HEAD else NULL
 
 # what the order of a sorted set compares
 cdef uint64_t score_sort_key(double score) noexcept nogil

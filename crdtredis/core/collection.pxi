@@ -9,7 +9,7 @@
 
 from libc.limits cimport INT_MAX
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from crdtredis.buffer cimport Span, buffer_free, span
@@ -37,12 +37,15 @@ cdef Collection *collection_open(Kernel *k, Element *e, int type) noexcept nogil
 
 
 cdef void enter_collection(Element *e, Collection *c) noexcept nogil:
-    """Puts a new one under its key: the deadlines of fields right behind their hash."""
+    """Puts a new one under its key: the deadlines of fields right behind their hash, the head of a
+    stream right behind that."""
     cdef Collection *first = element_collections(e)
     cdef Collection **at = &first
     cdef Collection *hash = element_collection(e, T_HASH)
     if c.type == T_DEADLINES and hash != NULL:
         at = &hash.next
+    elif c.type == T_STREAM_HEAD:
+        at = &element_collection(e, T_STREAM).next
     elif c.type == T_HASH:
         while at[0] != NULL and at[0].type != T_DEADLINES:
             at = &at[0].next
@@ -61,7 +64,12 @@ cdef inline size_t collection_size(Collection *c) noexcept nogil:
 
 
 cdef inline int has_order(const Collection *c) noexcept nogil:
-    return c.type == T_ZSET or c.type == T_LIST or c.type == T_DEADLINES
+    return c.type == T_ZSET or c.type == T_LIST or c.type == T_DEADLINES or c.type == T_STREAM
+
+
+cdef inline int is_sorted(const Collection *c) noexcept nogil:
+    """Are its live members in its order, by member_sort_key?"""
+    return c.type == T_ZSET or c.type == T_STREAM
 
 
 cdef void collection_free(Collection *c) noexcept nogil:
@@ -76,14 +84,21 @@ cdef void collection_free(Collection *c) noexcept nogil:
     mem_free(c)
 
 
-cdef void drop_empty_collections(Element *e) noexcept nogil:
+cdef inline int may_drop(Collection *c) noexcept nogil:
+    cdef Collection *head = head_of(c) if c.type == T_STREAM else NULL
+    return collection_size(c) == 0 and (head == NULL or collection_size(head) == 0)
+
+
+cdef void drop_empty_collections(Kernel *k, Element *e) noexcept nogil:
     """Of E_ENTRY."""
     cdef Collection *first = element_collections(e)
     cdef Collection **at = &first
     cdef Collection *c
     while at[0] != NULL:
         c = at[0]
-        if collection_size(c) == 0:
+        if may_drop(c):
+            if types[c.type].dropped != NULL:
+                types[c.type].dropped(k, e, c)
             if c.type == T_HASH and deadlines_of(c) != NULL:
                 fields_of(c.next).hash = NULL
             at[0] = c.next
@@ -102,8 +117,19 @@ cdef uint64_t score_sort_key(double score) noexcept nogil:
     return <uint64_t>bits ^ (<uint64_t>1 << 63) if bits >= 0 else ~<uint64_t>bits
 
 
+cdef inline uint64_t big_endian(const char *p) noexcept nogil:
+    """8 bytes."""
+    cdef uint64_t v = 0
+    cdef int i
+    for i in range(8):
+        v = v << 8 | <uint8_t>p[i]
+    return v
+
+
 cdef uint64_t member_sort_key(Kernel *k, Collection *c, Element *m) noexcept nogil:
-    """By what the order of a sorted set compares first."""
+    """By what the order of a sorted set or a stream compares first."""
+    if c.type == T_STREAM:
+        return big_endian(element_key(m))
     return score_sort_key(member_score(k, m))
 
 
@@ -135,7 +161,7 @@ cdef void unindex(Kernel *k, Collection *c, Element *m) noexcept nogil:
     if not m.meta & E_PLAIN:
         c.cells -= 1
         c.tombstones -= m.meta & E_CELL and has_tombstone(element_cell(m))
-    if c.type == T_ZSET and value_live(m):
+    if is_sorted(c) and value_live(m):
         order_remove(order_of(c), member_sort_key(k, c, m), m)
     elif c.type == T_DEADLINES:
         register_out(k, c, field_of(c, m), m)
@@ -167,7 +193,7 @@ cdef inline size_t *live_of(Collection *c, size_t *none) noexcept nogil:
 
 cdef void index_member(Kernel *k, Collection *c, Element *m) noexcept nogil:
     count_member(c, m)
-    if c.type == T_ZSET and value_live(m):
+    if is_sorted(c) and value_live(m):
         order_insert(order_of(c), member_sort_key(k, c, m), m)
     elif c.type == T_DEADLINES:
         register_in(k, c, field_of(c, m), m)
@@ -210,6 +236,8 @@ cdef void discard(Kernel *k, Collection *c) noexcept nogil:
     table_init(&c.table)
     if has_order(c):
         order_forget(order_of(c))
+    if types[c.type].forget != NULL:
+        types[c.type].forget(c)
     c.written = NULL
     c.live = 0
 
@@ -345,7 +373,7 @@ cdef inline void walk_element(Walk *w, Element *e) noexcept nogil:
 # ---- the types -----------------------------------------------------------------------------------
 
 # by T_*, of which there are T_COUNT
-cdef CollectionType types[6]
+cdef CollectionType types[8]
 
 
 cdef void fill_types() noexcept:

@@ -44,14 +44,29 @@ cdef Element *list_remove(Kernel *k, uint32_t db, Span key, Element *e, size_t i
 cdef Element *list_set(Kernel *k, uint32_t db, Span key, Element *e, size_t index,
                        Span value) noexcept nogil
 # One member, or the i-th element, of a value that is written anew under a key that holds none, from
-# what walk_value gives (core/walk.pxd); of a string, which is one, whatever there is. Returns as
-# above.
+# what walk_value gives (core/walk.pxd); of a string, which is one, whatever there is; of a stream
+# an entry, which is not counted as added (stream_set_id then says what it knows beside them).
+# Returns as above.
 cdef Element *put_shown(Kernel *k, uint32_t db, Span key, Element *e, int type, size_t i, Span name,
                         Span value) noexcept nogil
 # Writes the visible value of e under another key, over whatever is there, with its deadline. Names
 # and spans may lie in e. 0: refused, with nothing done, since that and `bytes` of other effects of
 # the command would make the op too large.
 cdef int key_copy(Kernel *k, Element *e, uint32_t to_db, Span to, size_t bytes) noexcept nogil
+# Entries of a stream (core/streams.pxd), behind key_prepare. XADD: `id` is above the top, becomes
+# it, and entries-added grows.
+cdef Element *stream_add(Kernel *k, uint32_t db, Span key, Element *e, StreamId id,
+                         Span fields) noexcept nogil
+# XDEL of entries that are there; the greatest counts for max-deleted-entry-id. n > 0.
+cdef Element *stream_remove(Kernel *k, uint32_t db, Span key, Element *e, const StreamId *ids,
+                            size_t n) noexcept nogil
+# XTRIM: all up to `last`, as far as they are here.
+cdef Element *stream_trim(Kernel *k, uint32_t db, Span key, Element *e,
+                          StreamId last) noexcept nogil
+# XSETID; a stream without entries where there is none. added: -1: left alone; max_deleted: 0-0:
+# left alone.
+cdef Element *stream_set_id(Kernel *k, uint32_t db, Span key, Element *e, StreamId top,
+                            int64_t added, StreamId max_deleted) noexcept nogil
 # of a visible key; 0: PERSIST
 cdef void key_expire(Kernel *k, uint32_t db, Element *e, int64_t deadline) noexcept nogil
 cdef void db_flush(Kernel *k, uint32_t db) noexcept nogil

@@ -256,14 +256,14 @@ cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type
     if e == NULL:
         return NULL
     for other in range(T_COUNT):
-        if other == type or e == NULL:
+        if shown_as(other) == type or e == NULL:
             continue
         c = element_collection(e, other)
-        if (other == T_STRING and value_live(e)) or (c != NULL and c.live):
+        if (other == T_STRING and value_live(e)) or (c != NULL and live_members(c)):
             begin_effect(k, &x, CLEAR, db, key)
-            x.type = other
+            x.type = shown_as(other)
             k.scratch.listed.n = 0
-            list_key(k, e, other, span(NULL, 0), <size_t>-1)
+            list_key(k, e, x.type, span(NULL, 0), <size_t>-1)
             x.observed = span(k.scratch.listed.p, k.scratch.listed.n)
             make(k, &x, e)
             e = key_in(k, db, key)
@@ -449,6 +449,71 @@ cdef Element *list_set(Kernel *k, uint32_t db, Span key, Element *e, size_t inde
     return make_element(k, &x, e)
 
 
+# ---- streams -------------------------------------------------------------------------------------
+
+cdef Element *stream_add(Kernel *k, uint32_t db, Span key, Element *e, StreamId id,
+                         Span fields) noexcept nogil:
+    cdef Effect x
+    cdef char name[16]
+    cdef char added = HEAD_ADDED
+    cdef Span counter = span(&added, 1)
+    db = home_of(k, db, key, &e)
+    put_id(name, id)
+    begin_effect(k, &x, ASSIGN, db, key)
+    x.type = T_STREAM
+    x.name = span(name, STREAM_ID)
+    x.value = fields
+    set_run(k, &x, member_of(e, T_STREAM_HEAD, counter, key_hash(k, counter.p, counter.n)), 1,
+            NULL, NULL)
+    return make(k, &x, e)
+
+
+cdef Element *stream_remove(Kernel *k, uint32_t db, Span key, Element *e, const StreamId *ids,
+                            size_t n) noexcept nogil:
+    cdef StreamId last = stream_max_deleted(element_collection(e, T_STREAM))
+    cdef char name[16]
+    cdef size_t i
+    for i in range(n):
+        if id_below(last, ids[i]):
+            last = ids[i]
+        put_id(name, ids[i])
+        e = member_remove(k, db, key, e, T_STREAM, span(name, STREAM_ID))
+    put_id(name, last)
+    return set_head(k, db, key, e, HEAD_DELETED, span(name, STREAM_ID))
+
+
+cdef Element *set_head(Kernel *k, uint32_t db, Span key, Element *e, char name,
+                       Span value) noexcept nogil:
+    return member_set(k, db, key, e, T_STREAM_HEAD, span(&name, 1), value)
+
+
+cdef Element *stream_trim(Kernel *k, uint32_t db, Span key, Element *e,
+                          StreamId last) noexcept nogil:
+    cdef Effect x
+    cdef char name[16]
+    db = home_of(k, db, key, &e)
+    put_id(name, last)
+    begin_effect(k, &x, REMOVE, db, key)
+    x.type = T_STREAM
+    x.name = span(name, STREAM_ID)
+    x.keep = 1
+    return make(k, &x, e)
+
+
+cdef Element *stream_set_id(Kernel *k, uint32_t db, Span key, Element *e, StreamId top,
+                            int64_t added, StreamId max_deleted) noexcept nogil:
+    cdef char name[16]
+    cdef char number[24]
+    put_id(name, top)
+    e = set_head(k, db, key, e, HEAD_TOP, span(name, STREAM_ID))
+    if added >= 0:
+        e = set_head(k, db, key, e, HEAD_ADDED, span(number, format_int64(added, number)))
+    if max_deleted.ms or max_deleted.seq:
+        put_id(name, max_deleted)
+        e = set_head(k, db, key, e, HEAD_DELETED, span(name, STREAM_ID))
+    return e
+
+
 cdef Element *put_shown(Kernel *k, uint32_t db, Span key, Element *e, int type, size_t i, Span name,
                         Span value) noexcept nogil:
     if type == T_STRING:
@@ -479,9 +544,18 @@ cdef int key_copy(Kernel *k, Element *e, uint32_t to_db, Span to, size_t bytes) 
         due = walk_deadline(k, &w)
         if due >= 0:
             there = field_expire(k, to_db, to, there, w.name, due)
+    if w.type == T_STREAM:
+        put_head(k, to_db, to, there, w.c)
     if deadline >= 0:
         key_expire(k, to_db, key_find(k, to_db, to), deadline)
     return 1
+
+
+cdef Element *put_head(Kernel *k, uint32_t db, Span key, Element *e,
+                       Collection *stream) noexcept nogil:
+    """What a copy knows beside its entries is what the stream knows."""
+    return stream_set_id(k, db, key, e, stream_top(stream),
+                         <int64_t>stream_added(k, stream), stream_max_deleted(stream))
 
 
 cdef int64_t active_expiry(Kernel *k, int most) noexcept nogil:

@@ -19,6 +19,7 @@ from crdtredis.xxh3 cimport xxh3
 cdef enum:
     FREQUENCY_FIRST = 5     # as in Redis
     JOINT_ENTRY = 24        # bytes of a joint Entry
+    HEAD_TOP = 116          # "t", the name of a register: see core/streams.pxi
 
 
 cdef inline uint64_t *under_at(Element *e) noexcept nogil:
@@ -79,6 +80,21 @@ cdef int value_live(Element *e) noexcept nogil:
     return e.meta & (E_PLAIN | E_LONE) != 0 or (e.meta & E_CELL and cell_live(element_cell(e)))
 
 
+cdef size_t live_members(Collection *c) noexcept nogil:
+    """Of c, those that make its key exist: of a stream's head that is the register of its top."""
+    cdef size_t pos = 0
+    cdef Element *m
+    if c.type != T_STREAM_HEAD:
+        return c.live
+    while c.live:
+        m = table_next(&c.table, &pos)
+        if m == NULL:
+            return 0
+        if element_key(m)[0] == HEAD_TOP and value_live(m):
+            return 1
+    return 0
+
+
 cdef int element_live(Element *e) noexcept nogil:
     """Does the key or member hold anything, of whatever type?"""
     cdef Collection *c
@@ -86,7 +102,7 @@ cdef int element_live(Element *e) noexcept nogil:
         return 1
     c = element_collections(e)
     while c != NULL:
-        if c.live:
+        if live_members(c):
             return 1
         c = c.next
     return 0

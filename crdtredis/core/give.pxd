@@ -44,8 +44,11 @@ cdef struct Giving:
     size_t large_at         # the first of them that is not done begins here
     int type                # of it: the collection that is being walked, from T_HASH on
     uint64_t member         # a bucket of the collection's table
-    Buffer after            # of a list: the position of the last element that was given,
-    Buffer until            # and of the one that was the last when its walk began
+    # of a list: the position of the last element that was given, and of the one that was the last
+    # when its walk began; of a stream ids, and of its late entries numbers
+    Buffer after
+    Buffer until
+    uint64_t ops            # Kernel.streams.ops as of the beginning
     # counts
     uint64_t pieces
     uint64_t count          # items

@@ -60,6 +60,8 @@ from crdtredis.buffer cimport (Buffer, Span, buffer_add, buffer_free, buffer_nee
 cdef enum:
     WALKED_WHOLE = 32       # members or elements of a collection that is given out with its key
 
+cdef const char *ZERO_ID = b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+
 
 # A row of deps says at this index so much more than the row before.
 cdef struct Change:
@@ -112,6 +114,7 @@ cdef void giving_begin(Giving *g, Kernel *k, int home) noexcept nogil:
     memset(&nothing, 0, sizeof(VersionVector))
     memset(&changes, 0, sizeof(Buffer))
     g.k = k
+    g.ops = k.streams.ops
     g.databases = DATABASES if home else SHARED
     g.type = T_HASH
     g.stage = GIVING_HEAD
@@ -533,6 +536,11 @@ cdef int give_collection(Giving *g, Collection *c, size_t most) noexcept nogil:
     cdef Item *item
     cdef Element *m
     cdef size_t pos = 0
+    if c.type == T_STREAM:
+        g.member = 0
+        pos = give_stream(g, c, most)
+        g.member = g.after.n = g.until.n = 0
+        return pos == 0
     if c.type != T_LIST:
         m = table_next(&c.table, &pos)
         while m != NULL and g.items.n < most:
@@ -577,6 +585,68 @@ cdef int give_list(Giving *g, Collection *c, size_t most) noexcept nogil:
     return 0
 
 
+cdef int give_stream(Giving *g, Collection *c, size_t most) noexcept nogil:
+    """Entries behind the one that came last, up to the one that was the last when the walk of them
+    began. Then, in a checkpoint, `newest` and how many ops that is the state of, and those that
+    came late. 1 while more is left."""
+    cdef Stream *s = stream_of(c)
+    cdef OrderCursor at
+    cdef Item *item
+    cdef StreamId last
+    if g.member == 0:
+        if g.until.n == 0:
+            item = order_at(order_of(c), order_of(c).n - 1, &at) if order_of(c).n else NULL
+            buffer_add(&g.until, element_key(item.e) if item != NULL else ZERO_ID, STREAM_ID)
+        last = id_of(g.until.p)
+        item = order_at(order_of(c), 0, &at)
+        if g.after.n:
+            item = order_at(order_of(c), rank_of(c, id_of(g.after.p)), &at)
+            if item != NULL and is_at(item, id_of(g.after.p)):
+                item = order_next(&at)
+        while item != NULL and not id_below(last, id_of(element_key(item.e))):
+            if g.items.n >= most:
+                return 1
+            give_element(g, SORT_STREAM, item.e, 0)
+            g.after.n = 0
+            buffer_add(&g.after, element_key(item.e), STREAM_ID)
+            item = order_next(&at)
+        if g.databases <= HOME_DB:
+            return 0
+        g.member = 1
+        g.after.n = g.until.n = 0
+        buffer_add(&g.after, ZERO_ID, sizeof(uint64_t))
+        buffer_add(&g.until, &g.k.streams.arrivals, sizeof(uint64_t))
+        g.body.n = 0
+        buffer_add(&g.body, ZERO_ID, STREAM_ID)
+        put_id(g.body.p, s.newest)
+        add_varint(&g.body, g.k.streams.ops - g.ops)
+        give_late(g, span(NULL, 0), span(g.body.p, g.body.n))
+    return give_arrived(g, s, most)
+
+
+cdef int give_arrived(Giving *g, Stream *s, size_t most) noexcept nogil:
+    cdef uint64_t after, until
+    cdef OrderCursor at
+    cdef Item *item
+    cdef char behind_id[16]
+    memcpy(&after, g.after.p, sizeof(after))
+    memcpy(&until, g.until.p, sizeof(until))
+    item = order_at(&s.arrived, order_rank(&s.arrived, after + 1, span(b"", 0)), &at)
+    while item != NULL and item.sort_key <= until:
+        if g.items.n >= most:
+            return 1
+        put_id(behind_id, behind(item.e))
+        give_late(g, span(element_key(item.e), STREAM_ID), span(behind_id, STREAM_ID))
+        memcpy(g.after.p, &item.sort_key, sizeof(after))
+        item = order_next(&at)
+    return 0
+
+
+cdef void give_late(Giving *g, Span name, Span value) noexcept nogil:
+    add_number(&g.tail, 7, ITEM_NO_WRITE | ITEM_LATE)
+    give_item(g, SORT_STREAM, name, value)
+
+
 cdef void give_large(Giving *g, size_t most) noexcept nogil:
     """Goes on with the first of the large keys: as it is now, which may be no more, or another of
     the same name."""
@@ -597,16 +667,17 @@ cdef void give_large(Giving *g, size_t most) noexcept nogil:
                 more = 1
                 if g.type == T_LIST:
                     more = give_list(g, c, most)
-                while g.type != T_LIST and more and g.items.n < most:
+                elif g.type == T_STREAM:
+                    more = give_stream(g, c, most)
+                while g.type != T_LIST and g.type != T_STREAM and more and g.items.n < most:
                     g.member = table_scan(&c.table, g.member, visit_member, g)
                     more = g.member != 0
                 if more:
                     return
             g.type += 1
             g.member = 0                   # c may have gone in the middle of its walk
+            g.after.n = g.until.n = 0
     g.type = T_HASH
-    g.member = 0
-    g.after.n = g.until.n = 0
     g.large_at += sizeof(key.n) + key.n
     if g.large_at == g.large.n:
         g.large_at = g.large.n = 0

@@ -339,6 +339,21 @@ cdef struct Meeting:
     uint16_t replica[2]     # Actor.replica_slot
     Conflict last           # the latest of them
 
+# A stream that is gone: no remote entry that came behind it is older than what was read there.
+cdef struct Floor:
+    uint32_t hash           # of its key
+    uint64_t newest[2]      # the greatest id that arrived there
+
+# Streams (core/streams.pxi).
+cdef struct Streams:
+    uint64_t arrivals       # of entries behind greater ones, over all streams
+    uint64_t made           # the last tick that an id of `*` was made of, as a stamp
+    uint64_t ops            # that were applied since the start, those made here included
+    uint16_t low            # what ids of `*` made here end with,
+    uint32_t low_of         # when so many actors were known
+    uint32_t floored        # floors that were noted
+    Floor floors[1024]      # FLOORS
+
 cdef struct Conflicts:
     uint64_t n              # concurrent writes that had to be decided
     Conflict *ring          # newest at (n - 1) % CONFLICTS
@@ -386,6 +401,7 @@ cdef struct Kernel:
     Touched touched
     Eviction eviction
     Mirror mirror
+    Streams streams
     # another replica's state is being joined (core/join.pxi): no op is made, and none applied
     int joining
     Conflicts conflicts

@@ -86,7 +86,7 @@ cdef Element *reencode(Kernel *k, Table *t, size_t *live, Element *e, int was_li
             if may_be_lone(&c):
                 flags = (flags & ~<uint32_t>E_CELL) | E_LONE
     if flags & E_ENTRY:
-        drop_empty_collections(e)
+        drop_empty_collections(k, e)
         if (x != NULL and not x.joint and cell_empty(&x.deadline)
                 and element_collection(e, T_DEADLINES) == NULL):
             close_entry(k, e)
@@ -150,15 +150,16 @@ cdef int key_visible(Kernel *k, Element *e) noexcept nogil:
 
 
 cdef int live_type(Kernel *k, Element *e) noexcept nogil:
-    """The type that shows where several are live, the same in every replica: list, hash, sorted
-    set, set, string. A hash of which no field is seen is none."""
+    """The type that shows where several are live, the same in every replica: stream, list, hash,
+    sorted set, set, string. A hash of which no field is seen is none."""
     cdef Collection *c = element_collections(e)
     cdef int best = T_NONE
     while c != NULL:
-        if c.live > members_lapsed(k, c) and (best == T_NONE
-                                              or types[c.type].rank < types[best].rank):
+        if live_members(c) > members_lapsed(k, c) and (
+                best == T_NONE or types[c.type].rank < types[best].rank):
             best = c.type
         c = c.next
+    best = shown_as(best)
     return best if best != T_NONE else T_STRING if value_live(e) else T_NONE
 
 

@@ -192,7 +192,8 @@ cdef void mirror_note(Kernel *k, const Effect *x, uint32_t hash, int before,
     if before & WAS_VISIBLE:
         if x.kind == DEADLINE and x.type == T_STRING:
             what = DIRTY_DEADLINE
-        elif (e != NULL and e.meta & E_ENTRY and x.type != T_LIST and key_type(k, e) == x.type
+        elif (e != NULL and e.meta & E_ENTRY and x.type != T_LIST and x.type != T_STREAM
+                and key_type(k, e) == x.type
                 and element_collection(e, x.type).live > MIRROR_MEMBERS):
             what = DIRTY_MEMBER
             name = x.name

@@ -148,6 +148,7 @@ cdef int close_op(Kernel *k) noexcept nogil:
         memset(&k.open.effects, 0, sizeof(Buffer))
     k.outbox.size += body
     me.applied = k.open.op.seq
+    k.streams.ops += 1
     # a giant value or transaction is no reason to keep its size for ever
     if k.open.effects.cap > LARGE_OP:
         buffer_free(&k.open.effects)
@@ -174,6 +175,7 @@ cdef void put_behind(Kernel *k) noexcept nogil:
     r.home = 1
     k.outbox.size += body
     k.actors.v[k.home.slot].applied = k.open.op.seq
+    k.streams.ops += 1
     if k.open.effects.cap > LARGE_OP:
         buffer_free(&k.open.effects)
 
@@ -273,7 +275,7 @@ cdef int list_key(Kernel *k, Element *e, int only, Span key, size_t most) noexce
     if only == T_NONE or only == T_STRING:
         list_cell(k, e, T_STRING, span(NULL, 0), key)
     while c != NULL:
-        if c.cells and (only == T_NONE or only == c.type):
+        if c.cells and (only == T_NONE or only == shown_as(c.type)):
             pos = 0
             while True:
                 m = table_next(&c.table, &pos)

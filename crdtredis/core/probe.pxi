@@ -365,9 +365,16 @@ def probe_between(Replica r, bytes left, bytes right):
         buffer_free(&out)
 
 
+cdef bytes probe_id(StreamId id):
+    cdef char name[16]
+    put_id(name, id)
+    return name[:16]
+
+
 def probe_members(Replica r, uint32_t db, bytes key):
     """(type, members): {name: value or score, or (value, deadline) of a field}, sorted sets as a
-    list in order; (T_NONE, None) for no visible key."""
+    list in order; of a stream ({id: fields}, top, max-deleted, entries-added), ids as 16 bytes;
+    (T_NONE, None) for no visible key."""
     cdef Kernel *k = &r.k
     cdef Element *e = key_find(k, db, span(key, len(key)))
     cdef int type = key_type(k, e)
@@ -385,6 +392,9 @@ def probe_members(Replica r, uint32_t db, bytes key):
         out.append((w.name.p[:w.name.n], value))
     if type == T_ZSET:
         return type, out
+    if type == T_STREAM:
+        return (type, (dict(out), probe_id(stream_top(w.c)), probe_id(stream_max_deleted(w.c)),
+                       stream_added(k, w.c)))
     if type == T_STRING or type == T_LIST:
         values = [value for _, value in out]
         return type, values if type == T_LIST else values[0]

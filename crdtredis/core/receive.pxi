@@ -93,6 +93,7 @@ cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span 
         apply_effect(k, &op, x, NULL if x.kind == FLUSH else key_in(k, x.db, x.key))
         declare_named(k, x)
     k.actors.v[slot].applied = h.seq
+    k.streams.ops += 1
     k.open.deps_changed = 1
     if h.stamp > k.newest_stamp:
         k.newest_stamp = h.stamp

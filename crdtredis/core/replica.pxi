@@ -25,7 +25,8 @@ cdef enum:
 HOME_EPOCH = 0xffffffffffffffff     # of HOME_ACTOR: no time, so that no process has it
 
 TYPE_NAMES = {T_STRING: "string", T_HASH: "hash", T_SET: "set", T_ZSET: "zset", T_LIST: "list",
-              T_DEADLINES: "field deadlines", T_NONE: "none"}
+              T_DEADLINES: "field deadlines", T_STREAM: "stream", T_STREAM_HEAD: "stream head",
+              T_NONE: "none"}
 
 EVICTION_POLICIES = {
     "noeviction": 0, "allkeys-lru": EVICT_LRU, "volatile-lru": EVICT_LRU | EVICT_VOLATILE,

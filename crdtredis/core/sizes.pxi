@@ -77,6 +77,8 @@ cdef size_t copy_size(Kernel *k, Element *e, size_t key) noexcept nogil:
     cdef Walk w
     cdef size_t bytes = 0, n = 1
     walk_shown(&w, k, e, WALK_FORWARDS)
+    if w.type == T_STREAM:
+        n += HEAD_EFFECTS
     while walk_next(&w):
         n += 1
         bytes += walk_value(k, &w).n

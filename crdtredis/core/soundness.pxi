@@ -20,6 +20,8 @@ cdef int effect_is_sound(const Effect *x, uint64_t seq, uint64_t stamp) noexcept
         return 0
     if x.kind != INCREMENT and (x.total.exact.n or x.shown.n or x.context or x.wide):
         return 0
+    if x.kind == ASSIGN and x.type == T_STREAM and x.run_seq > seq:
+        return 0
     if x.kind == INCREMENT:
         return 0 < x.run_seq <= seq and x.observed.n == 0 and (x.shown.n or x.context == 0)
     if x.kind == DEADLINE:
@@ -30,6 +32,6 @@ cdef int effect_is_sound(const Effect *x, uint64_t seq, uint64_t stamp) noexcept
         return 1
     while decode_observed(&p, x.observed.p + x.observed.n, &s) == 1:
         if (s.key.n or (x.kind <= REMOVE and (s.type != T_STRING or s.name.n))
-            or (x.kind == CLEAR and s.type != x.type)):
+            or (x.kind == CLEAR and shown_as(s.type) != x.type)):
             return 0
     return 1

@@ -19,11 +19,15 @@ cdef enum StateSort:        # KeyType + 1
     SORT_ZSET = 4
     SORT_LIST = 5
     SORT_DEADLINES = 6
+    SORT_STREAM = 7
+    SORT_STREAM_HEAD = 8
+    SORTS = 9
 
 cdef enum ItemFlag:
     ITEM_NO_WRITE = 1
     ITEM_KEEPS = 2
     ITEM_BACKWARDS = 4
+    ITEM_LATE = 8
 
 # What the next item is told by: both sides count on alike, from nothing in each piece.
 cdef struct Told:

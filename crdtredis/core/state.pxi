@@ -80,7 +80,7 @@ cdef int decode_item(Span body, StateItem *out) noexcept nogil:
         if f.number < before or (f.number == before and f.number < 11):
             return -1
         before = f.number
-        if f.number == 1 and f.wire == 0 and SORT_KEY <= f.v <= SORT_DEADLINES:
+        if f.number == 1 and f.wire == 0 and SORT_KEY <= f.v < SORTS:
             out.sort = <int>f.v
         elif f.number == 2 and f.wire == 2 and f.s.n <= MAX_BYTES:
             out.name = f.s
@@ -93,7 +93,7 @@ cdef int decode_item(Span body, StateItem *out) noexcept nogil:
         elif f.number == 6 and f.wire == 0:
             out.stamp = f.v
             out.stamped = 1
-        elif f.number == 7 and f.wire == 0 and f.v < 8:
+        elif f.number == 7 and f.wire == 0 and f.v < 16:
             out.flags = <uint32_t>f.v
         elif f.number == 8 and f.wire == 0 and f.v < DATABASES:
             out.db = <uint32_t>f.v

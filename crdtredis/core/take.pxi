@@ -288,11 +288,18 @@ cdef void next_place(Taking *t) noexcept nogil:
 
 # ---- cells ---------------------------------------------------------------------------------------
 
+cdef enum:
+    HEAD_VALUE = 20         # bytes of a value in the head of a stream, at most
+
 cdef int value_is_sound(int sort, Span value) noexcept nogil:
     """As no op could have left another there."""
     cdef double score
     if sort == SORT_SET:
         return value.n == 0
+    if sort == SORT_STREAM:
+        return fields_sound(value)
+    if sort == SORT_STREAM_HEAD:
+        return value.n <= HEAD_VALUE
     if sort != SORT_ZSET:
         return 1
     if value.n != sizeof(score):
@@ -558,6 +565,8 @@ cdef void open_for(Taking *t, int type) noexcept nogil:
         t.e = open_collections(k, t.db, e)
     if type == T_DEADLINES:
         t.e = open_entry(k, t.db, t.e)
+    elif type == T_STREAM_HEAD:
+        collection_open(k, t.e, T_STREAM)
     t.c = collection_open(k, t.e, type)
 
 
@@ -590,6 +599,9 @@ cdef int take_member(Taking *t, const StateItem *x, int sort, int act) noexcept 
         return -1
     if x.flags & ITEM_NO_WRITE and x.counters.n == 0:
         return -1
+    if ((sort == SORT_STREAM and (x.counters.n or not stream_name_sound(x.name)))
+            or (sort == SORT_STREAM_HEAD and not head_name_sound(x.name))):
+        return -1
     if not act:
         return 1 if take_cell(t, x, sort, NULL) == 1 and take_counters(t, x, NULL) == 1 else -1
     open_for(t, sort - 1)
@@ -603,6 +615,8 @@ cdef int take_member(Taking *t, const StateItem *x, int sort, int act) noexcept 
                 return 1
             m = put_plain(k, &t.c.table, &t.c.live, x, hash, flags, dot, stamp)
             index_member(k, t.c, m)
+            if sort == SORT_STREAM:
+                stream_arrived(k, t.c, t.e.hash, x.name, hash, 0)
             note_dot(t, dot)
             m.meta |= E_NAMED * t.join.removes
             t.join.changed = 1
@@ -627,8 +641,9 @@ cdef void join_member(Taking *t, Span name, uint32_t hash, Element *m,
     """m: what stands in t.c under this name, or NULL."""
     cdef Kernel *k = t.k
     cdef size_t none = 0
+    cdef int there = m != NULL
     note_dots(t, cell.writes)
-    if m != NULL:
+    if there:
         unindex(k, t.c, m)
     else:
         m = element_new(k, name, hash, E_CELL, 0)
@@ -637,6 +652,33 @@ cdef void join_member(Taking *t, Span name, uint32_t hash, Element *m,
     if m != NULL:
         m.meta |= E_NAMED * t.join.removes
     reindex(k, t.c, name, hash)
+    if t.c.type == T_STREAM and m != NULL and not there:
+        stream_arrived(k, t.c, t.e.hash, name, hash, 0)
+
+
+cdef int take_late(Taking *t, const StateItem *x, int act) noexcept nogil:
+    """Of a checkpoint: an entry that came late, or, without a name, `newest` before all these."""
+    cdef const char *p = x.value.p + STREAM_ID
+    cdef const char *end = x.value.p + x.value.n
+    cdef uint64_t ops
+    cdef Stream *s
+    if (not t.keyed or x.db or x.stride or x.gaps.n or x.values.n or x.writes.n or x.deadlines.n
+            or x.counters.n or x.actor or x.seq or x.stamped or not t.k.inbox.recovering
+            or x.flags != (ITEM_NO_WRITE | ITEM_LATE) or x.value.n < STREAM_ID
+            or (x.name.n and (x.value.n != STREAM_ID or not stream_name_sound(x.name)))
+            or (x.name.n == 0 and (not get_varint(&p, end, &ops) or p != end))):
+        return -1
+    if not act:
+        return 1
+    open_for(t, T_STREAM)
+    s = stream_of(t.c)
+    if x.name.n:
+        late_add(t.k, s, x.name, key_hash(t.k, x.name.p, x.name.n), id_of(x.value.p))
+        return 1
+    late_clear(s)
+    s.newest = id_of(x.value.p)
+    s.contains = t.k.streams.ops + ops
+    return 1
 
 
 cdef int take_register(Taking *t, const StateItem *x, int act) noexcept nogil:
@@ -883,6 +925,8 @@ cdef int take_items(Taking *t, int act) noexcept nogil:
             r = take_list(t, &x, act)
         elif sort == SORT_DEADLINES:
             r = take_register(t, &x, act)
+        elif sort == SORT_STREAM and x.flags & ITEM_LATE:
+            r = take_late(t, &x, act)
         else:
             r = take_member(t, &x, sort, act) if sort else -1
         if r == 0:

@@ -150,6 +150,8 @@ cdef int keys_allowed(const Selector *s, const KeySpec *k, Span *argv, int argc,
     elif k.kind == KEYS_AFTER:
         last = argc - 2
         step = 1
+    elif k.kind == KEYS_STREAMS:
+        i = stream_keys(i, argv, argc, &last)
     elif k.last < 0:
         last = argc + k.last
     while i <= last and i < argc:

@@ -128,6 +128,9 @@ cdef void refuse_too_large(Call *c) noexcept nogil          # more than an op ma
 cdef void refuse(Call *c, const char *text) noexcept nogil  # any other: "ERR ...", without the '-'
 # Case-insensitive comparison of an argument with an upper-case ASCII word.
 cdef int is_word(Span arg, const char *word) noexcept nogil
+# Where the first key of XREAD stands, behind the STREAMS that is looked for from argv[first] on,
+# and the last, which is before it where there is none. As many ids follow.
+cdef int stream_keys(int first, Span *argv, int argc, int *last) noexcept nogil
 # A command as flat bytes: uint32 argc, then for each argument uint32 length and bytes. The one
 # appends it; the other points argv, which grows and is kept by the caller, into the bytes at p, and
 # returns where the next command begins.

@@ -80,3 +80,10 @@ cdef const char *unpack_command(const char *p, Span **argv, int *cap, int *argc)
         argv[0][i] = span(p + 4, n)
         p += 4 + n
     return p
+
+
+cdef int stream_keys(int first, Span *argv, int argc, int *last) noexcept nogil:
+    while first < argc and not is_word(argv[first], "STREAMS"):
+        first += 1
+    last[0] = first + (argc - first - 1) // 2
+    return first + 1

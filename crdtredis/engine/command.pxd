@@ -34,6 +34,7 @@ cdef enum KeyKind:
     KEYS_COUNTED = 1        # behind their number, which is argv[first]
     KEYS_AFTER = 2          # behind the word, from argv[first] on
     KEYS_SORTED = 3         # the target of SORT
+    KEYS_STREAMS = 4        # the first half of what is behind STREAMS, from argv[first] on
 
 # What a key needs, beyond AclPermission: what the arguments say.
 cdef enum KeyNeeds:
@@ -74,11 +75,12 @@ cdef enum EventRule:
     EVENT_ENDS = 7          # as PLAIN; event2 with RIGHT or MAX
     EVENT_ANEW = 8          # as STORE, and the key is new even if it was there
     EVENT_COUNTER = 9       # event2 with BYFLOAT; and expire or persist where changes > 1
+    EVENT_TRIMS = 10        # and event2 where entries were trimmed
     EVENT_SILENT = 13       # nothing at all
     # from here on of two keys: event of the first, event2 of the other
-    EVENT_PAIR = 10         # the other is new even if it was there
-    EVENT_MOVE = 11         # of lists
-    EVENT_SMOVE = 12        # of sets
+    EVENT_PAIR = 11         # the other is new even if it was there
+    EVENT_MOVE = 12         # of lists
+    EVENT_SMOVE = 14        # of sets
 
 ctypedef void (*NativeHandler)(Call *c) noexcept nogil
 # whether argv[1], a script or its name, says that it writes nothing
@@ -99,6 +101,7 @@ cdef struct Command:
     int read_first
     int read_last
     int read_count          # 0: the keys do not follow their number
+    int read_streams        # 0: they are not behind STREAMS, which is looked for from here on
     # what runs it: never NULL; run_python for a command that is written in Python
     NativeHandler handler
     void *python            # then: borrowed callable(session, argv: list[bytes]) -> reply object

@@ -34,6 +34,7 @@ cdef struct EncodingLimits:
     int64_t whole           # members of a set of whole numbers
     int64_t list_size       # of a list: elements, or, from -1 to -5, 4 to 64 KiB in all
     int64_t hll_sparse      # bytes of a HyperLogLog
+    int64_t stream_node     # entries that XTRIM with `~` removes at once; 0: not said
 
 # What a reply needs of the connection it goes to, when it comes outside of that client's own share
 # of a loop iteration: all that serving and sessions know of sockets. It is called for clients with
@@ -120,6 +121,7 @@ cdef enum NotifyFlag:
     NOTIFY_ZSET = 128
     NOTIFY_EXPIRED = 256
     NOTIFY_EVICTED = 512
+    NOTIFY_STREAM = 1024
     NOTIFY_MISS = 4096
     NOTIFY_NEW = 8192
     NOTIFY_LOCAL = 16384    # only what was done here

@@ -34,7 +34,7 @@ CHANNELS = {"SUBSCRIBE": CHANNEL_ALL, "SSUBSCRIBE": CHANNEL_ALL, "PSUBSCRIBE": C
 RULES = {"plain": EVENT_PLAIN, "store": EVENT_STORE, "set": EVENT_SET, "score": EVENT_SCORE,
          "delete": EVENT_DELETE, "deadline": EVENT_DEADLINE, "ends": EVENT_ENDS,
          "anew": EVENT_ANEW, "counter": EVENT_COUNTER, "silent": EVENT_SILENT, "pair": EVENT_PAIR,
-         "move": EVENT_MOVE, "smove": EVENT_SMOVE}
+         "move": EVENT_MOVE, "smove": EVENT_SMOVE, "trims": EVENT_TRIMS}
 # of COMMANDLOG
 COMMAND_LOGS = {"slow": COST_TIME, "large-request": COST_REQUEST, "large-reply": COST_REPLY}
 
@@ -136,6 +136,8 @@ cdef int describe_keys(Command *cmd, spec) except -1:
             if len(word) >= sizeof(k.word):
                 raise ValueError(f"{spec.name}: {keys.word} is too long")
             memcpy(k.word, PyBytes_AS_STRING(word), len(word) + 1)
+        elif isinstance(keys, table.StreamKeys):
+            k.kind, k.first = KEYS_STREAMS, keys.start
         elif spec.name == "SORT":
             k.kind = KEYS_SORTED
         else:
@@ -222,6 +224,8 @@ cdef class Executor:
             if "readonly" in spec.flags and spec.group != "scripting":
                 if spec.keys and isinstance(spec.keys[0], table.CountedKeys):
                     cmd.read_count = spec.keys[0].at
+                elif spec.keys and isinstance(spec.keys[0], table.StreamKeys):
+                    cmd.read_streams = spec.keys[0].start
                 else:
                     cmd.read_first, cmd.read_last, _ = spec.key_range
             handler = (spec.handler if spec.handler is not None
@@ -615,8 +619,9 @@ cdef class Executor:
                             int64_t set_max_listpack_entries=128, int64_t set_max_listpack_value=64,
                             int64_t zset_max_listpack_entries=128,
                             int64_t zset_max_listpack_value=64, int64_t list_max_listpack_size=-2,
-                            int64_t hll_sparse_max_bytes=3000):
-        """What OBJECT ENCODING and PFADD go by, as the settings of these names."""
+                            int64_t hll_sparse_max_bytes=3000,
+                            int64_t stream_node_max_entries=100):
+        """What OBJECT ENCODING, PFADD and XTRIM go by, as the settings of these names."""
         cdef EncodingLimits *e = &self.d.encoding
         e.entries[<int>T_HASH] = hash_max_listpack_entries
         e.entries[<int>T_SET] = set_max_listpack_entries
@@ -627,6 +632,7 @@ cdef class Executor:
         e.whole = set_max_intset_entries
         e.list_size = list_max_listpack_size
         e.hll_sparse = hll_sparse_max_bytes
+        e.stream_node = stream_node_max_entries
 
     def slowlog(self, most: int = -1, int cost=COST_TIME) -> list:
         """Newest first: (id, seconds, usec or bytes, [args], addr, name)."""

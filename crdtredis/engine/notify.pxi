@@ -5,7 +5,8 @@
 # A replica fires them for its own clients' commands and for ops of its peers alike, wherever what
 # is visible changes, and to its own subscribers alone. A command's event is Redis's, from the
 # command table; of a peer's op only the effects are known, so an event is derived from these: set,
-# incrby, hset, hdel, hincrby, sadd, srem, zadd, zrem, zincr, linsert, lrem, expire, persist, del.
+# incrby, hset, hdel, hincrby, sadd, srem, zadd, zrem, zincr, linsert, lrem, xadd, xdel, xtrim,
+# xsetid, expire, persist, del.
 # `expired` fires where the key is reaped, which one replica does, and the others fire nothing: to
 # them it was hidden already. `evicted` fires where the key is evicted; the others fire del. FLUSHDB
 # and SWAPDB fire nothing, as in Redis; peers of who swaps fire what the effects say.
@@ -16,10 +17,11 @@
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, strlen
 
-from crdtredis._core cimport (DEADLINE, FIELD_DUE, FIELD_LAPSED, FIELD_PERSISTS, HAS_DEADLINE,
-                              INCREMENT, IS_LOCAL, IS_VISIBLE, REMOVE, T_HASH, T_LIST, T_SET,
-                              T_STRING, T_ZSET, WAS_LIVE, WAS_VISIBLE, Notice, key_find,
-                              key_visible, merge_state, next_notice, notice_key)
+from crdtredis._core cimport (ASSIGN, DEADLINE, FIELD_DUE, FIELD_LAPSED, FIELD_PERSISTS,
+                              HAS_DEADLINE, INCREMENT, IS_LOCAL, IS_VISIBLE, REMOVE, T_HASH, T_LIST,
+                              T_SET, T_STREAM, T_STREAM_HEAD, T_STRING, T_ZSET, WAS_LIVE,
+                              WAS_VISIBLE, Notice, key_find, key_visible, merge_state, next_notice,
+                              notice_key)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, span
 from crdtredis.numbers cimport format_uint64, parse_int64
 
@@ -101,6 +103,19 @@ cdef void fire_lapsed(Dispatch *d, Client *caller, const Notice *t) noexcept nog
 
 # ---- what effects say ----------------------------------------------------------------------------
 
+cdef void fire_stream(Dispatch *d, Client *caller, const Notice *t) noexcept nogil:
+    """A removal that is no trimming says the greatest removed id, too."""
+    cdef int head = (t.types & 1 << <int>T_STREAM_HEAD) != 0
+    cdef int removal = (t.kinds & 1 << <int>REMOVE) != 0
+    if not t.types & 1 << <int>T_STREAM:
+        fire(d, caller, NOTIFY_STREAM, "xsetid", t)
+        return
+    if t.kinds & 1 << <int>ASSIGN and not (head and removal):
+        fire(d, caller, NOTIFY_STREAM, "xadd", t)
+    if removal:
+        fire(d, caller, NOTIFY_STREAM, "xdel" if head else "xtrim", t)
+
+
 cdef void fire_effects(Dispatch *d, Client *caller, const Notice *t) noexcept nogil:
     cdef int removal = (t.kinds & 1 << <int>REMOVE) != 0
     cdef int increment = (t.kinds & 1 << <int>INCREMENT) != 0
@@ -134,6 +149,8 @@ cdef void fire_effects(Dispatch *d, Client *caller, const Notice *t) noexcept no
     elif t.types & 1 << <int>T_ZSET:
         event = "zrem" if removal else "zincr" if increment else "zadd"
         fire(d, caller, NOTIFY_ZSET, event, t)
+    elif t.types & (1 << <int>T_STREAM | 1 << <int>T_STREAM_HEAD):
+        fire_stream(d, caller, t)
     elif t.types & 1 << <int>T_STRING and not removal:
         event = "incrby" if increment else "set"
         fire(d, caller, NOTIFY_STRING, event, t)
@@ -250,6 +267,8 @@ cdef void fire_command(Dispatch *d, Client *caller, Command *cmd, Span *argv, in
             fire(d, caller, NOTIFY_GENERIC, "expire", t)
         elif cmd.event_rule == EVENT_COUNTER and changes > 1:
             fire_deadline(d, caller, t)
+        elif cmd.event_rule == EVENT_TRIMS and t.kinds & 1 << <int>REMOVE:
+            fire(d, caller, cmd.event_class, cmd.event2, t)
     fire_gone(d, caller, t)
 
 
@@ -330,10 +349,14 @@ cdef void notify_misses(Dispatch *d, Client *client, Command *cmd, Span *argv,
                         int argc) noexcept nogil:
     cdef int last = cmd.last_key if cmd.last_key >= 0 else argc + cmd.last_key
     cdef int i = cmd.first_key
+    cdef int step = cmd.key_step
+    if cmd.read_streams:
+        i = stream_keys(cmd.read_streams, argv, argc, &last)
+        step = 1
     while 0 < i <= last and i < argc:
         if not key_visible(d.kernel, key_find(d.kernel, client.db, argv[i])):
             fire_at(d, caller_of(d, client), NOTIFY_MISS, "keymiss", client.db, argv[i])
-        i += cmd.key_step
+        i += step
 
 
 cdef void note_reads(Dispatch *d, Client *client, Command *cmd, Span *argv,

@@ -413,6 +413,8 @@ cdef void track_reads(Dispatch *d, Client *caller, Command *cmd, Span *argv,
         if (not parse_int64(argv[i - 1].p, argv[i - 1].n, &n) or not 0 < n <= argc - i):
             return
         last = i + <int>n - 1
+    elif cmd.read_streams:
+        i = stream_keys(cmd.read_streams, argv, argc, &last)
     while 0 < i <= last and i < argc:
         remember(d, caller.tracker, argv[i])
         i += step

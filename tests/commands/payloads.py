@@ -240,6 +240,38 @@ FORMS = {
 }
 
 
+# ---- streams -------------------------------------------------------------------------------------
+# A stream is a list of (id, [name, value...]), the id as (ms, seq).
+
+def block(entries: list, choice, gone: int = 0) -> bytes:
+    """A block with its id; `gone` removed entries stand before the first that is there."""
+    first, common = entries[0]
+    names = common[::2]
+    items: list = [b"%d" % len(entries), b"%d" % gone, b"%d" % len(names), *names, b"0"]
+    for i, (at, fields) in enumerate([((first[0], first[1]), common)] * gone + entries):
+        same = fields[::2] == names and choice(True)
+        removed = i < gone
+        own = fields[1::2] if same else [b"%d" % (len(fields) // 2), *fields]
+        items += [b"%d" % (2 * same + removed), b"%d" % (at[0] - first[0]),
+                  b"%d" % (at[1] - first[1]), *own, b"%d" % (3 + len(own))]
+    return (text(first[0].to_bytes(8, "big") + first[1].to_bytes(8, "big"), choice)
+            + text(listpack(items, choice), choice))
+
+
+def stream(entries: list, version: int = 3, choice=Choice(), *, size: int = 100, top=None,
+           gone=(0, 0), added=None, groups: bytes | None = None, removed: int = 0) -> bytes:
+    blocks = [entries[i:i + size] for i in range(0, len(entries), size)]
+    first = entries[0][0] if entries else (0, 0)
+    top = top or (entries[-1][0] if entries else (0, 0))
+    numbers = [len(entries), *top]
+    if version > 1:
+        numbers += [*first, *gone, len(entries) if added is None else added]
+    return (bytes([{1: 15, 2: 19, 3: 21}[version]]) + length(len(blocks), choice)
+            + b"".join(block(b, choice, removed) for b in blocks)
+            + b"".join(length(n, choice) for n in numbers)
+            + (groups if groups is not None else length(0, choice)))
+
+
 # ---- keys, whatever server they are in -----------------------------------------------------------
 def write(call, key: str, kind: str, value) -> None:
     """Makes a key by ordinary commands."""
@@ -265,6 +297,11 @@ def read(call, key: str):
         return call("LRANGE", key, 0, -1)
     if kind == "set":
         return set(call("SMEMBERS", key))
+    if kind == "stream":
+        about = call("XINFO", "STREAM", key)
+        about = about if isinstance(about, dict) else dict(zip(about[::2], about[1::2]))
+        return (call("XRANGE", key, "-", "+"),
+                {k: v for k, v in about.items() if not k.startswith(b"radix-tree")})
     flat_reply = (call("HGETALL", key) if kind == "hash"
                   else call("ZRANGE", key, 0, -1, "WITHSCORES"))
     pairs = dict(zip(flat_reply[::2], flat_reply[1::2]))

@@ -10,7 +10,7 @@ import pytest
 
 from crdtredis.acl import FileError, User, joined
 from crdtredis.commands import table
-from crdtredis.commands.table import CountedKeys, KeyAfter
+from crdtredis.commands.table import CountedKeys, KeyAfter, StreamKeys
 from tests.commands.run import Client
 from tests.respclient import ReplyError
 
@@ -48,6 +48,8 @@ def arguments(spec, key: bytes = b"key") -> list[bytes]:
             argv += [key] * (keys.at + 1 + 2 * keys.step - len(argv))
         elif isinstance(keys, KeyAfter):
             argv += [b"1"] * (keys.start - len(argv)) + [keys.word.encode(), key]
+        elif isinstance(keys, StreamKeys):
+            argv[keys.start:] = [b"STREAMS", key, key, b"0", b"0"]
     if spec.name == "SORT":
         argv += [b"STORE", key]
     return argv

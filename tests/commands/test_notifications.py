@@ -49,6 +49,9 @@ CASES = [
     ("APPEND k v;APPEND k w", "new k,append k,append k"),
     ("SETRANGE k 1 v", "new k,setrange k"), ("SETBIT k 1 1", "new k,setbit k"),
     ("BITFIELD k SET u8 0 1", "new k,setbit k"),
+    ("XADD k 1-1 f v;XADD k MAXLEN 1 2-1 f v;XTRIM k MAXLEN 0;XTRIM k MAXLEN 0",
+     "new k,xadd k,xadd k,xtrim k,xtrim k"),
+    ("XADD k 1-1 f v;XDEL k 1-1;XDEL k 1-1;XSETID k 9-9", "new k,xadd k,xdel k,xsetid k"),
     ("INCR k;DECRBY k 3;INCRBYFLOAT k 1.5", "new k,incrby k,incrby k,incrbyfloat k"),
     ("SET k v;DEL k k x", "new k,set k,del k"), ("SET k v;GETDEL k", "new k,set k,del k"),
     ("SET k v;EXPIRE k 100;PERSIST k", "new k,set k,expire k,persist k"),
@@ -225,7 +228,10 @@ def test_ops_of_peers_fire_here():
             ("SADD s a b", ["new s", "sadd s"]), ("SREM s a", ["srem s"]), ("SPOP s", ["del s"]),
             ("ZADD z 1 a 2 b", ["new z", "zadd z"]), ("ZINCRBY z 1 a", ["zincr z"]),
             ("ZREM z a", ["zrem z"]), ("RPUSH l a b", ["new l", "linsert l"]),
-            ("LPOP l", ["lrem l"]), ("DEL l z", ["del l", "del z"]),
+            ("XADD x 1-1 f v", ["new x", "xadd x"]), ("XADD x 2-1 f v", ["xadd x"]),
+            ("XDEL x 2-1", ["xdel x"]), ("XADD x MAXLEN 1 3-1 f v", ["xadd x", "xtrim x"]),
+            ("XTRIM x MAXLEN 0", ["xtrim x"]), ("XSETID x 9-9", ["xsetid x"]),
+            ("DEL x", ["del x"]), ("LPOP l", ["lrem l"]), ("DEL l z", ["del l", "del z"]),
             ("SET k v;SET k w", ["new k", "set k", "set k"])):
         for command in commands.split(";"):
             a.raw(*command.split())

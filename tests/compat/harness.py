@@ -86,7 +86,8 @@ def last_look() -> list:
             k = k.encode("latin-1")
             steps += [(0, (b"TYPE", k)), (0, (b"GET", k)), (0, (b"STRLEN", k)),
                       (0, (b"PEXPIRETIME", k)), (0, (b"HGETALL", k)), (0, (b"SMEMBERS", k)),
-                      (0, (b"ZRANGE", k, b"0", b"-1", b"WITHSCORES"))]
+                      (0, (b"ZRANGE", k, b"0", b"-1", b"WITHSCORES")),
+                      (0, (b"XINFO", b"STREAM", k, b"FULL", b"COUNT", b"0"))]
     return steps
 
 

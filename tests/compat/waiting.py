@@ -25,7 +25,8 @@ CLIENTS = 5
 KEYS = ["a", "b", "c"]
 PATIENCE = 10.0         # s
 LOOK = {b"list": lambda k: ("LRANGE", k, 0, -1),
-        b"zset": lambda k: ("ZRANGE", k, 0, -1, "WITHSCORES"), b"string": lambda k: ("GET", k)}
+        b"zset": lambda k: ("ZRANGE", k, 0, -1, "WITHSCORES"), b"string": lambda k: ("GET", k),
+        b"stream": lambda k: ("XRANGE", k, "-", "+")}
 
 
 def command(rng: random.Random) -> list[tuple]:
@@ -49,8 +50,11 @@ def waits(rng: random.Random) -> tuple:
                           *(["-1", "x", "1e", ""] if rng.random() < 0.2 else [])])
     side = rng.choice(["LEFT", "RIGHT"]) if rng.random() < 0.97 else "MIDDLE"
     count = rng.choice([[], [], ["COUNT", "1"], ["COUNT", "2"], ["COUNT", "10"], ["COUNT", "0"]])
+    once = list(dict.fromkeys(keys))        # of a key twice, 7.0 serves one
     n = len(keys) if rng.random() < 0.95 else rng.choice(["0", "-1", "9", "x"])
     return tuple(rng.choice([
+        ["XREAD", *rng.choice([[], ["COUNT", "1"]]), "BLOCK", rng.choice(["0", "0", "100000"]),
+         "STREAMS", *once, *(rng.choice(["$", "$", "0", "5-1", "20"]) for _ in once)],
         ["BLPOP", *keys, timeout], ["BLPOP", *keys, timeout], ["BRPOP", *keys, timeout],
         ["BLMPOP", timeout, n, *keys, side, *count],
         ["BLMOVE", keys[0], rng.choice(KEYS), side, rng.choice(["LEFT", "RIGHT"]), timeout],
@@ -75,6 +79,10 @@ def plain(rng: random.Random, key: str) -> tuple:
         ["COPY", "zstore", key, "REPLACE"], ["LMOVE", "store", key, "LEFT", "RIGHT"],
         ["RPOPLPUSH", "store", key], ["ZUNIONSTORE", key, "1", "zstore"],
         ["ZRANGESTORE", key, "zstore", "0", "-1"], ["SET", "other", "text"],
+        ["XADD", key, f"{rng.randrange(40)}-*", "f", some[0]],
+        ["XADD", key, "NOMKSTREAM", f"{rng.randrange(40)}-1", "f", some[0]],
+        ["XADD", key, "MAXLEN", "2", f"{rng.randrange(40)}-1", "f", some[0]],
+        ["XDEL", key, f"{rng.randrange(9)}-1"], ["XTRIM", key, "MAXLEN", "1"],
         ["LRANGE", key, "0", "-1"], ["ZRANGE", key, "0", "-1", "WITHSCORES"],
         ["TYPE", key], ["EXISTS", *KEYS]]))
 

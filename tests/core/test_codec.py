@@ -8,6 +8,7 @@ from crdtredis._core import Replica, batch_ranges, probe_make, probe_reencode, s
 from crdtredis.errors import DamagedBatch, UndeclaredActor
 from crdtredis.replication import crdtredis_pb2 as pb
 
+TYPES = [0, 1, 2, 3, 4, 6, 7]
 INTS = [0, 1, 127, 128, 16383, 16384, 2**31, 2**40, 2**48 - 1]
 
 
@@ -33,7 +34,7 @@ def random_op(rng):
         op.deps.add(actor=rng.getrandbits(64), seq=rng.choice(INTS[1:]))
     for _ in range(rng.choice([1, 1, 1, 4])):
         x = op.effects.add(kind=rng.randrange(6), db=rng.randrange(17), key=random_bytes(rng),
-                           type=rng.randrange(5), name=random_bytes(rng),
+                           type=rng.choice(TYPES), name=random_bytes(rng),
                            value=random_bytes(rng, 5000), keep=rng.random() < .5,
                            run_seq=rng.choice(INTS), run_index=rng.choice([0, 1, 300, 2**32 - 1]),
                            deadline=rng.choice([0, 1, 1700000000000, 2**63 - 1]),
@@ -44,7 +45,7 @@ def random_op(rng):
         for _ in range(rng.choice([0, 0, 1, 3])):
             s = x.observed.add(actor=rng.getrandbits(64), run_seq=rng.choice(INTS),
                            run_index=rng.choice([0, 1, 2**32 - 1]), seq=rng.choice(INTS),
-                           type=rng.randrange(5), name=random_bytes(rng), key=random_bytes(rng))
+                           type=rng.choice(TYPES), name=random_bytes(rng), key=random_bytes(rng))
             fraction(rng, s)
     return op
 

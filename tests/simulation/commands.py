@@ -17,7 +17,7 @@ from tests.respclient import decode
 KEYS = [b"k", b"l", b"m", b"{n}"]
 DATABASES = 2                             # that clients use
 NAMES = ["a", "b", "c", "d"]
-TYPES = ["string", "hash", "set", "zset", "list"]
+TYPES = ["string", "hash", "set", "zset", "list", "stream"]
 SIDES = ["LEFT", "RIGHT"]
 # A command so refused would prove nothing.
 MEANINGLESS = (b"-ERR unknown command", b"-ERR wrong number of arguments", b"-ERR syntax error",
@@ -34,6 +34,10 @@ while ARGV[at] do
   at = at + 1 + ARGV[at]
 end
 return last"""
+# Of a stream one of the first entries, as many as ARGV says.
+REMOVE_ENTRY = """
+local there = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[1])
+return #there > 0 and redis.call('XDEL', KEYS[1], there[#there][1])"""
 
 
 @functools.cache
@@ -55,13 +59,14 @@ def dumps() -> dict[str, list[bytes]]:
             "hash": [dumped("HSET", "k", "a", "restored", "b", 5)],
             "set": [dumped("SADD", "k", "a", "b"), dumped("SADD", "k", 1, 2)],
             "zset": [dumped("ZADD", "k", 1, "a", "2.5", "c")],
-            "list": [dumped("RPUSH", "k", "x", "y", "r"), dumped("RPUSH", "k", *range(40))]}
+            "list": [dumped("RPUSH", "k", "x", "y", "r"), dumped("RPUSH", "k", *range(40))],
+            "stream": [dumped("XADD", "k", "3-1", "f", "restored")]}
 
 
 class Clients:
     def __init__(self, rng: random.Random):
         self.rng = rng
-        self.types = rng.choice([["string"], ["list"], ["list"], rng.sample(TYPES, 1),
+        self.types = rng.choice([["string"], ["list"], ["list"], ["stream"], rng.sample(TYPES, 1),
                                  rng.sample(TYPES, 2), TYPES, TYPES, TYPES])
         self.home = {k: rng.choice(self.types) for k in KEYS}
         self.keys = KEYS[:rng.choice([1, 2, 4, 4])]   # one key alone meets itself more often
@@ -309,3 +314,30 @@ class Clients:
         return rng.choice([("LRANGE", k, self.index(), self.index()), ("LINDEX", k, self.index()),
                            ("LLEN", k), ("LPOS", k, rng.choice("xyz")),
                            ("LPOS", k, rng.choice("xyz"), "RANK", -1, "COUNT", 0)])
+
+    # ---- streams ---------------------------------------------------------------------------------
+    def stream(self, k, other):
+        """Small explicit ids, which meet, and those of `*`. Some streams have only the latter."""
+        rng = self.rng
+        ids = [f"{rng.randrange(1, 6)}-{rng.randrange(3)}" for _ in range(2)]
+        pairs = ["f", rng.choice("xyz"), *rng.choice([(), ("g", str(rng.randrange(9)))])]
+        stars = k == self.keys[0]
+        x = rng.random()
+        if x < 0.45 or stars and x < 0.55:
+            bound = rng.choice([(), (), (), ("MAXLEN", 3), ("MAXLEN", "~", 2), ("MINID", ids[0])])
+            return ("XADD", k, *rng.choice([(), (), ("NOMKSTREAM",)]), *bound,
+                    "*" if stars or rng.random() < 0.4 else rng.choice([ids[0], "5-*", "9-*"]),
+                    *pairs)
+        if x < 0.65:
+            return rng.choice([("XDEL", k, *ids), ("XDEL", k, ids[0]),
+                               ("EVAL", REMOVE_ENTRY, 1, k, rng.randint(1, 4))])
+        if x < 0.75:
+            return rng.choice([("XTRIM", k, "MAXLEN", rng.randrange(5)),
+                               ("XTRIM", k, "MINID", rng.choice([*ids, "99-0"]))])
+        if x < 0.80:
+            return rng.choice([("XSETID", k, rng.choice([*ids, "9-9"])),
+                               ("XSETID", k, "9-9", "ENTRIESADDED", 40, "MAXDELETEDID", ids[0])])
+        return rng.choice([("XLEN", k), ("XRANGE", k, "-", "+", "COUNT", 2),
+                           ("XREVRANGE", k, "+", ids[0]), ("XREAD", "STREAMS", k, ids[0]),
+                           ("XREAD", "COUNT", 2, "STREAMS", k, other, 0, ids[1]),
+                           ("XREAD", "STREAMS", k, "+")])

@@ -16,6 +16,9 @@ member, an element of a list.
   positions, a sorted set by score.
 - The deadline is the latest of the surviving deadline writes and of the surviving SETs that cleared
   it. That of a field likewise, with the writes to the field that did not keep it.
+- A stream is its entries, which XTRIM removes up to an id, and a head. An XADD assigns to the
+  entry and to the head's top, and adds one to its counter. It is there as long as any word about
+  the top survives, and the greatest of those counts, as of those about what was deleted.
 - Of several types under one key the first of TYPE_ORDER is seen.
 
 Worked example: A `SET c 10`, synced; A `DEL c` || B `INCRBY c 5`. The delete observed the write and
@@ -32,8 +35,10 @@ from crdtredis.replication import crdtredis_pb2 as pb
 from tests.core import hyperloglog
 from tests.core.model import is_whole, number, number_text, sum_of
 
-TYPE_ORDER = [pb.LIST, pb.HASH, pb.ZSET, pb.SET, pb.STRING]
-TYPE_NAMES = {pb.STRING: "string", pb.HASH: "hash", pb.SET: "set", pb.ZSET: "zset", pb.LIST: "list"}
+TYPE_ORDER = [pb.STREAM_HEAD, pb.LIST, pb.HASH, pb.ZSET, pb.SET, pb.STRING]
+TYPE_NAMES = {pb.STRING: "string", pb.HASH: "hash", pb.SET: "set", pb.ZSET: "zset", pb.LIST: "list",
+              pb.STREAM: "stream", pb.STREAM_HEAD: "stream"}
+TOP, DELETED, ADDED = b"t", b"d", b"a"              # of the head of a stream
 
 
 @dataclass
@@ -188,13 +193,14 @@ class Told:
     type: str
     members: dict = field(default_factory=dict)
     deadline: int | None = None
+    head: tuple = ()                        # of a stream: top, max-deleted, entries-added
 
     def visible(self, now: int) -> bool:
         return self.deadline is None or now <= self.deadline
 
     def shows(self, type: str, content) -> bool:
         """Is this what a client reads? `content`: bytes; {field: bytes}; a set of bytes; [(member,
-        score)]; [bytes]."""
+        score)]; [bytes]; ({id: fields}, top, max-deleted, entries-added)."""
         if type != self.type:
             return False
         m = self.members
@@ -204,6 +210,8 @@ class Told:
             return m.keys() == content.keys() and all(v.is_text(content[f]) for f, v in m.items())
         if type == "set":
             return m.keys() == content
+        if type == "stream":
+            return ({i: v.text for i, v in m.items()}, *self.head) == content
         if type == "zset":
             return len(content) == len(m) and all(n in m and m[n].is_score(s) for n,
                                                   s in content) and \
@@ -219,6 +227,7 @@ def told(found: Ops, now: int = 0) -> dict[tuple[int, bytes], Told]:
     wide: dict[tuple, list] = {}            # (db, key) -> [(op, index, "remove", type or None)]
     deadlines: dict[tuple, list] = {}       # as values, for the deadline: "write", "remove"
     flushes: dict[int, list] = {}
+    trims: dict[tuple, list] = {}           # (db, key) -> [(op, index, "remove", the last id)]
     sums: dict[tuple, Fraction] = {}
     for op in sorted(found.ops.values(), key=lambda o: o.dot):
         for i, e in enumerate(op.effects):
@@ -237,7 +246,18 @@ def told(found: Ops, now: int = 0) -> dict[tuple[int, bytes], Told]:
                 deadlines.setdefault(at, []).append((op, i, "remove", None))
             elif e.kind == pb.CLEAR:
                 wide.setdefault(at, []).append((op, i, "remove", e.type))
+            elif e.type == pb.STREAM and e.kind == pb.REMOVE and e.keep:
+                trims.setdefault(at, []).append((op, i, "remove", e.name))
             else:
+                if e.type == pb.STREAM and e.kind == pb.ASSIGN:
+                    head = values.setdefault(at, {})
+                    head.setdefault((pb.STREAM_HEAD, TOP), []).append(
+                        (op, i, "write", (op.stamp, op.dot[0], e.name, False)))
+                    if e.run_seq:
+                        run = (op.dot[0], at, e.run_seq, e.run_index)
+                        head.setdefault((pb.STREAM_HEAD, ADDED), []).append(
+                            (op, i, "add", (total(e) - sums.get(run, 0), None, False)))
+                        sums[run] = total(e)
                 place = (e.type, found.place(op, e))
                 acts = values.setdefault(at, {}).setdefault(place, [])
                 if e.kind == pb.ASSIGN:
@@ -262,9 +282,14 @@ def told(found: Ops, now: int = 0) -> dict[tuple[int, bytes], Told]:
         types: dict[int, dict] = {}
         clears = []
         for (type, place), acts in places.items():
-            removals = [w for w in wide.get(at, []) if w[3] in (None, type)] + flushed
+            shown = pb.STREAM if type == pb.STREAM_HEAD else type
+            removals = [w for w in wide.get(at, []) if w[3] in (None, shown)] + flushed
+            if type == pb.STREAM:
+                removals += [t for t in trims.get(at, []) if place <= t[3]]
             kept = surviving(acts, removals)
             value = value_of(type, kept) if kept else None
+            if kept and type == pb.STREAM_HEAD and place != ADDED:
+                value = Value(max(p[2] for _, p in kept))
             if kept and type == pb.HASH:
                 words = surviving(deadlines.get((*at, place), []), removals)
                 value.deadline = latest(words, kept)
@@ -274,12 +299,25 @@ def told(found: Ops, now: int = 0) -> dict[tuple[int, bytes], Told]:
                 types.setdefault(type, {})[place] = value
                 if type == pb.STRING:
                     clears = kept
+        head = types.pop(pb.STREAM_HEAD, {})
+        entries = types.pop(pb.STREAM, {})
+        assert not entries or TOP in head, "an entry that is in no stream"
+        if TOP in head:
+            types[pb.STREAM_HEAD] = entries
         if not types:
             continue
         seen = next(t for t in TYPE_ORDER if t in types)
         out[at] = Told(TYPE_NAMES[seen], types[seen],
-                       latest(surviving(deadlines.get(at, []), flushed), clears))
+                       latest(surviving(deadlines.get(at, []), flushed), clears),
+                       head_of(head, entries) if TOP in head else ())
     return out
+
+
+def head_of(head: dict, entries: dict) -> tuple:
+    """Told.head. No stream ends below what was deleted, or has fewer added than there are."""
+    deleted = head[DELETED].text if DELETED in head else bytes(16)
+    added = int(head[ADDED].text) if ADDED in head else 0
+    return max(head[TOP].text, deleted), deleted, max(added, len(entries))
 
 
 def latest(words: list, writes: list) -> int | None:

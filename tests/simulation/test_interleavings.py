@@ -59,6 +59,11 @@ COMMANDS = {
              "LSET k 0 n", "LSET k -1 m", "LINSERT k AFTER x i",
              "LINSERT k BEFORE x j", "LREM k 0 x", "LTRIM k 1 -1", "LMOVE k k LEFT RIGHT",
              "RPOPLPUSH k l", "LPOP k; LPUSH k t", "LSET k 0 u; RPUSH k v"],
+    "stream": ["XADD k * f 1", "XADD k 5-1 f 2", "XADD k 4-1 f 3", "XADD k MAXLEN 1 7-1 f 4",
+               "XDEL k 2-1", "XDEL k 1-1 2-1", "XTRIM k MAXLEN 0", "XTRIM k MINID 2-1",
+               "XSETID k 6-0", "XSETID k 6-0 ENTRIESADDED 9 MAXDELETEDID 3-1",
+               "XADD k 5-1 f 5; XDEL k 5-1", "XADD k 5-1 f 6; DEL k; XADD k 3-1 f 7",
+               "XTRIM k MAXLEN 0; XADD k 5-2 f 8"],
 }
 # States: ops of a, b and c in turn, each of which has seen the ones before.
 BEFORE = {
@@ -74,6 +79,10 @@ BEFORE = {
     "list": {"nothing": [], "three": ["RPUSH k x y x"],
              "of all": ["RPUSH k x y", "LPUSH k w", "RPUSH k z; LINSERT k AFTER x i"],
              "deadline": ["RPUSH k x y z; PEXPIREAT k 7000", "LPOP k; LPUSH k w", "LSET k 1 u"]},
+    "stream": {"nothing": [], "two": ["XADD k 1-1 f a; XADD k 2-1 f b"],
+               "of all": ["XADD k 1-1 f a", "XADD k 2-1 f b; XADD k 3-1 f c",
+                          "XDEL k 3-1; PEXPIREAT k 7000"],
+               "empty": ["XADD k 2-1 f a; XDEL k 2-1"]},
 }
 SHORT = {
     "string": ["SET k 100", "APPEND k 5", "INCRBY k 7", "DECRBY k 4", "DEL k", "PEXPIREAT k 5000",
@@ -89,13 +98,15 @@ SHORT = {
     "list": ["RPUSH k p", "LPUSH k p q", "LPOP k", "RPOP k", "LSET k 0 n", "LINSERT k AFTER x i",
              "LINSERT k BEFORE x j", "LTRIM k 1 -1", "DEL k",
              "LPOP k; LPUSH k t"],
+    "stream": ["XADD k 5-1 f 2", "XADD k MAXLEN 1 7-1 f 4", "XDEL k 2-1", "XTRIM k MAXLEN 0",
+               "XSETID k 6-0 ENTRIESADDED 9", "DEL k", "XADD k 5-1 f 6; DEL k; XADD k 3-1 f 7"],
 }
 CLASHING = ["SET k 1", "INCR k", "HSET k f a", "HSET k f a; PEXPIREAT k 5000", "HINCRBY k f 2",
             "HDEL k f", "SADD k x", "SREM k x", "ZADD k 5 x", "ZINCRBY k 1 x", "ZREM k x",
-            "RPUSH k p",
+            "RPUSH k p", "XADD k 5-1 f 1", "XTRIM k MAXLEN 0",
             "LPOP k", "LSET k 0 n", "DEL k", "PEXPIREAT k 5000", "RENAME k l", "SET k v KEEPTTL"]
-AFTER_CLASH = ["DEL k", "SET k v KEEPTTL", "HSET k f z", "RPUSH k z", "SADD k z", "ZADD k 1 z",
-               "INCR k", "RENAME k l", "PERSIST k"]
+AFTER_CLASH = ["DEL k", "SET k v KEEPTTL", "HSET k f z", "XADD k 6-1 f 1", "RPUSH k z",
+               "SADD k z", "ZADD k 1 z", "INCR k", "RENAME k l", "PERSIST k"]
 
 
 @functools.cache
@@ -280,7 +291,7 @@ ORDERS = functools.cache(lambda n, after: orders_of(n, list(after)))
 STATES = [(type, name) for type in BEFORE for name in BEFORE[type]]
 # One state of each type is enough where types meet.
 CLASH_STATES = [("string", "deadline"), ("hash", "counters"), ("set", "two"), ("zset", "counted"),
-                ("list", "of all")]
+                ("list", "of all"), ("stream", "of all")]
 
 
 @pytest.mark.parametrize("type, name", STATES)

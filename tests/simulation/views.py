@@ -50,11 +50,57 @@ def content(client: Client, key: bytes, type: str):
         scores = [(m, float(s)) for m, s in flat_pairs(client("ZRANGE", key, 0, -1, "WITHSCORES"))]
         assert client("ZCARD", key) == len(scores)
         return scores
+    if type == "stream":
+        return entries(client, key)
     elements = client("LRANGE", key, 0, -1)
     assert client("LLEN", key) == len(elements)
     middle = len(elements) // 2
     assert [client("LINDEX", key, i) for i in (middle, -1)] == [elements[middle], elements[-1]]
     return elements
+
+
+def packed_id(text: bytes) -> bytes:
+    return b"".join(int(n).to_bytes(8, "big") for n in text.split(b"-"))
+
+
+def text_id(packed: bytes) -> bytes:
+    return b"%d-%d" % (int.from_bytes(packed[:8], "big"), int.from_bytes(packed[8:], "big"))
+
+
+def packed_fields(pairs: list[bytes]) -> bytes:
+    """As an entry's write holds them; none is long here."""
+    return bytes([len(pairs) // 2]) + b"".join(bytes([len(x)]) + x for x in pairs)
+
+
+def unpacked_fields(packed: bytes) -> list[bytes]:
+    at, out = 1, []
+    while at < len(packed):
+        out.append(packed[at + 1:at + 1 + packed[at]])
+        at += 1 + packed[at]
+    return out
+
+
+def entries(client: Client, key: bytes) -> tuple:
+    there = client("XRANGE", key, "-", "+")
+    about = dict(flat_pairs(client("XINFO", "STREAM", key)))
+    assert client("XLEN", key) == len(there) == about[b"length"]
+    assert client("XREVRANGE", key, "+", "-") == there[::-1]
+    came = client("XREAD", "STREAMS", key, 0)
+    assert sorted(came[0][1] if came else [], key=lambda e: packed_id(e[0])) == there
+    ids = [packed_id(i) for i, _ in there]
+    assert ids == sorted(set(ids))
+    return ({packed_id(i): packed_fields(pairs) for i, pairs in there},
+            packed_id(about[b"last-generated-id"]), packed_id(about[b"max-deleted-entry-id"]),
+            about[b"entries-added"])
+
+
+def make_stream(client: Client, key: bytes, what: tuple) -> None:
+    there, top, deleted, added = what
+    for i, packed in sorted(there.items()) or [(b"\xff" * 16, b"\1\1f\1v")]:
+        client("XADD", key, text_id(i), *unpacked_fields(packed))
+    if not there:
+        client("XTRIM", key, "MAXLEN", 0)
+    client("XSETID", key, text_id(top), "ENTRIESADDED", added, "MAXDELETEDID", text_id(deleted))
 
 
 def view(client: Client) -> dict:
@@ -97,6 +143,8 @@ class Shadow:
                 client("SADD", k, *what)
             elif type == "zset":
                 client("ZADD", k, *(x for m, s in what for x in (repr(s), m)))
+            elif type == "stream":
+                make_stream(client, k, what)
             else:
                 client("RPUSH", k, *what)
             if deadline is not None:
@@ -118,5 +166,8 @@ class Shadow:
 
 def can_be_shadowed(commands: list[tuple]) -> bool:
     scripts = [c for c in commands if c[0] == "EVAL"]
+    # ids of `*` are made of the time and of who makes them; the order of arrival is of each alone
+    if any("XADD" in c and "*" in c or "XREAD" in c and "+" not in c for c in commands):
+        return False
     return not (any(c[0] in RANDOM or len(commands) > 1 and c[0] in UNORDERED for c in commands)
                 or any(word in RANDOM | UNORDERED for c in scripts for word in c))

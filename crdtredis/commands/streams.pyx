@@ -1,0 +1,779 @@
+# cython: language_level=3
+"""Streams: adding, reading, trimming, and what a stream is (XINFO STREAM).
+
+Entries stand in two orders. XRANGE and all that removes goes by id. XREAD goes by arrival: what
+came to this replica behind the entry whose id the reader names, whatever its id is, so that an
+entry that a peer added with an older id is not skipped:
+
+    A: XADD s 5-1 f 1   ||   B: XADD s 6-1 f 2;   a reader at B, which has had 6-1, then gets 5-1
+
+An id that this replica has never seen names a place among the others. On a replica without peers
+both orders are one, as in Redis.
+
+Trimming names a greatest id: what was seen up to there goes, and entries that arrive later stay
+until the next trim. `~` removes whole hundreds (stream-node-max-entries), as Redis does as long as
+its nodes are full.
+"""
+from libc.stddef cimport size_t
+from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint64_t
+from libc.stdlib cimport qsort
+from libc.stdio cimport snprintf
+from libc.string cimport memcpy, memset, strlen
+
+from crdtredis._core cimport (T_STREAM, Collection, Element, Kernel, StreamCursor, StreamId,
+                              StreamPlace, key_collection, key_find, key_prepare, op_room,
+                              stream_add, stream_added, stream_after, stream_end, stream_len,
+                              stream_max_deleted, stream_next, stream_place, stream_remove,
+                              stream_seek, stream_set_id, stream_star, stream_top, stream_trim)
+from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_SCRIPT, Call, is_word, native, refuse,
+                                refuse_arity, refuse_int, refuse_syntax, wait_for_keys)
+from crdtredis._resp cimport (reply_array, reply_bulk, reply_int, reply_map, reply_null,
+                              reply_null_array, reply_ok)
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
+from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_size, read_int
+from crdtredis.commands.members cimport find_members, read_members
+from crdtredis.commands.stream_ids cimport (ID_TEXT, format_id, id_down, id_order, id_up, is_one,
+                                            parse_id, parse_uint64, put_text, put_varint, stream_id,
+                                            take_pairs, take_text)
+from crdtredis.errors cimport (ENTRIES_ADDED_NEGATIVE, ENTRIES_ADDED_SMALL, GROUP_OF_XREADGROUP,
+                               ID_EXHAUSTED, ID_INVALID, ID_NOT_ABOVE, ID_ZERO, INTERVAL_END,
+                               INTERVAL_START, LIMIT_ALONE, LIMIT_EXACT, LIMIT_ARGUMENT_NEGATIVE,
+                               MAXLEN_AND_MINID, MAXLEN_NEGATIVE, NEW_OF_XREADGROUP,
+                               NOACK_OF_XREADGROUP, NO_STRATEGY, NO_SUCH_KEY, SETID_BELOW_DELETED,
+                               SETID_BELOW_GIVEN, SETID_BELOW_TOP, TIMEOUT_NEGATIVE,
+                               TIMEOUT_NOT_INTEGER, TIMEOUT_OUT_OF_RANGE, XINFO_ARITY,
+                               XREAD_BLOCKS, XREAD_UNBALANCED)
+from crdtredis.numbers cimport format_uint64, parse_int64
+
+from functools import partial
+
+from crdtredis.commands.table import StreamKeys, command
+from crdtredis.commands.usage import container
+
+cdef enum:
+    TRIM_LIMIT_MOST = 1000000   # entries that `~` looks at, at most
+    ENTRIES_SHOWN = 10          # by XINFO STREAM FULL
+    PLACE_TEXT = ID_TEXT + 24   # bytes
+
+
+# ---- reading arguments ---------------------------------------------------------------------------
+cdef int read_id(Call *c, Span arg, StreamId *id, uint64_t missing, int *whole) noexcept nogil:
+    """As parse_id; 0 after a refusal."""
+    if parse_id(arg, id, missing, whole):
+        return 1
+    refuse(c, ID_INVALID)
+    return 0
+
+
+cdef int read_bound(Call *c, Span arg, StreamId *id, int is_end) noexcept nogil:
+    """An end of an interval: `-`, `+`, an id, or `(` and an id that is outside. 0 after a
+    refusal."""
+    cdef int open_ = arg.n > 1 and arg.p[0] == c'('
+    if not open_ and is_one(arg, c'-'):
+        id[0] = stream_id(0, 0)
+    elif not open_ and is_one(arg, c'+'):
+        id[0] = stream_id(UINT64_MAX, UINT64_MAX)
+    elif not read_id(c, span(arg.p + open_, arg.n - open_), id, UINT64_MAX if is_end else 0, NULL):
+        return 0
+    if open_ and not (id_down(id) if is_end else id_up(id)):
+        refuse(c, INTERVAL_END if is_end else INTERVAL_START)
+        return 0
+    return 1
+
+
+cdef enum Strategy:
+    TRIM_NOT
+    TRIM_MAXLEN
+    TRIM_MINID
+
+# What XADD and XTRIM are asked for.
+cdef struct Adding:
+    int given                   # an id, or `ms-*`
+    int whole                   # ... is an id
+    StreamId id
+    int only_existing           # NOMKSTREAM
+    Strategy strategy
+    int about                   # `~`
+    int64_t limit               # entries; 0: none
+    int64_t length              # MAXLEN
+    StreamId least              # MINID
+
+
+cdef int read_strategy(Call *c, int *i, Adding *a) noexcept nogil:
+    """MAXLEN or MINID, which argv[*i] is, with what follows; 0 after a refusal."""
+    cdef int is_length = is_word(c.argv[i[0]], "MAXLEN")
+    if a.strategy != TRIM_NOT:
+        refuse(c, MAXLEN_AND_MINID)
+        return 0
+    i[0] += 1
+    a.about = 0
+    if i[0] + 1 < c.argc and (is_one(c.argv[i[0]], c'~') or is_one(c.argv[i[0]], c'=')):
+        a.about = c.argv[i[0]].p[0] == c'~'
+        i[0] += 1
+    if is_length:
+        if not read_int(c, c.argv[i[0]], &a.length):
+            return 0
+        if a.length < 0:
+            refuse(c, MAXLEN_NEGATIVE)
+            return 0
+    elif not read_id(c, c.argv[i[0]], &a.least, 0, NULL):
+        return 0
+    a.strategy = TRIM_MAXLEN if is_length else TRIM_MINID
+    return 1
+
+
+cdef int read_adding(Call *c, int adds, Adding *a) noexcept nogil:
+    """The options of XADD and XTRIM from argv[2] on: where the id stands, or where they end; 0
+    after a refusal."""
+    cdef int i = 2, more, limited = 0
+    cdef int64_t node
+    memset(a, 0, sizeof(Adding))
+    while i < c.argc:
+        more = i + 1 < c.argc
+        if adds and is_one(c.argv[i], c'*'):
+            break
+        if more and (is_word(c.argv[i], "MAXLEN") or is_word(c.argv[i], "MINID")):
+            if not read_strategy(c, &i, a):
+                return 0
+        elif more and is_word(c.argv[i], "LIMIT"):
+            i += 1
+            if not read_int(c, c.argv[i], &a.limit):
+                return 0
+            if a.limit < 0:
+                refuse(c, LIMIT_ARGUMENT_NEGATIVE)
+                return 0
+            limited = 1
+        elif adds and is_word(c.argv[i], "NOMKSTREAM"):
+            a.only_existing = 1
+        elif adds:
+            if not read_id(c, c.argv[i], &a.id, 0, &a.whole):
+                return 0
+            a.given = 1
+            break
+        else:
+            refuse_syntax(c)
+            return 0
+        i += 1
+    if a.limit and a.strategy == TRIM_NOT:
+        refuse(c, LIMIT_ALONE)
+    elif not adds and a.strategy == TRIM_NOT:
+        refuse(c, NO_STRATEGY)
+    elif limited and not a.about:
+        refuse(c, LIMIT_EXACT)
+    else:
+        if a.about and not limited:
+            node = c.dispatch.encoding.stream_node
+            a.limit = 100 * node if 0 < node <= TRIM_LIMIT_MOST // 100 else (
+                TRIM_LIMIT_MOST if node > 0 else 10000)
+        return i
+    return 0
+
+
+cdef int read_count(Call *c, Span arg, int64_t *count) noexcept nogil:
+    """What is below zero is 0; 0 after a refusal."""
+    if not read_int(c, arg, count):
+        return 0
+    count[0] = max(count[0], <int64_t>0)
+    return 1
+
+
+# ---- answering entries ---------------------------------------------------------------------------
+cdef void reply_id(Call *c, StreamId id) noexcept nogil:
+    cdef char text[ID_TEXT]
+    reply_bulk(c.reply, text, format_id(id, text))
+
+
+cdef void reply_entry(Call *c, StreamId id, Span fields) noexcept nogil:
+    cdef Span text
+    cdef uint64_t n = take_pairs(&fields), i
+    reply_array(c.reply, 2)
+    reply_id(c, id)
+    reply_array(c.reply, 2 * n)
+    for i in range(2 * n):
+        text = take_text(&fields)
+        reply_bulk(c.reply, text.p, text.n)
+
+
+cdef size_t reply_range(Call *c, Collection *s, StreamId first, StreamId last, int64_t count,
+                        int reverse, int bare) noexcept nogil:
+    """Entries by id, at most `count` where it is not 0, in an array unless they are to stand bare;
+    how many. Reverse: from the last on."""
+    cdef Kernel *k = c.kernel
+    cdef StreamCursor at
+    cdef size_t n = 0, i
+    cdef StreamId begin = last if reverse else first, end = first if reverse else last
+    cdef int side = -1 if reverse else 1
+    stream_seek(k, s, begin, reverse, &at)
+    while (id_order(first, last) <= 0 and (count == 0 or n < <size_t>count) and stream_next(&at)
+           and id_order(at.id, end) * side <= 0):
+        n += 1
+    if not bare:
+        reply_array(c.reply, n)
+    stream_seek(k, s, begin, reverse, &at)
+    for i in range(n):
+        stream_next(&at)
+        reply_entry(c, at.id, at.fields)
+    return n
+
+
+cdef void xrange_generic(Call *c, int reverse) noexcept nogil:
+    cdef Collection *s
+    cdef StreamId first, last
+    cdef int64_t count = -1
+    cdef int i
+    if (not read_bound(c, c.argv[3 if reverse else 2], &first, 0)
+            or not read_bound(c, c.argv[2 if reverse else 3], &last, 1)):
+        return
+    for i in range(4, c.argc, 2):
+        if not is_word(c.argv[i], "COUNT") or i + 1 == c.argc:
+            refuse_syntax(c)
+            return
+        if not read_count(c, c.argv[i + 1], &count):
+            return
+    if read_members(c, c.argv[1], T_STREAM, &s) == REFUSED:
+        return
+    if s == NULL:
+        reply_array(c.reply, 0)
+    elif count == 0:
+        reply_null_array(c.reply)
+    else:
+        reply_range(c, s, first, last, max(count, <int64_t>0), reverse, 0)
+
+
+cdef void xrange(Call *c) noexcept nogil:
+    xrange_generic(c, 0)
+
+
+cdef void xrevrange(Call *c) noexcept nogil:
+    xrange_generic(c, 1)
+
+
+cdef void xlen(Call *c) noexcept nogil:
+    cdef Collection *s
+    if read_members(c, c.argv[1], T_STREAM, &s) != REFUSED:
+        reply_int(c.reply, stream_len(s) if s != NULL else 0)
+
+
+# ---- adding --------------------------------------------------------------------------------------
+cdef int choose_id(Call *c, Collection *s, Adding *a) noexcept nogil:
+    """a.id := the new entry's; 0 after a refusal."""
+    cdef StreamId top = stream_top(s) if s != NULL else stream_id(0, 0)
+    if ((top.ms == UINT64_MAX and top.seq == UINT64_MAX)
+            or (not a.given and not stream_star(c.kernel, s, &a.id))):
+        refuse(c, ID_EXHAUSTED)
+        return 0
+    if a.given and not a.whole and a.id.ms == top.ms:
+        a.id.seq = top.seq + (top.seq != UINT64_MAX)
+    if id_order(a.id, top) <= 0:
+        refuse(c, ID_NOT_ABOVE)
+        return 0
+    return 1
+
+
+cdef int64_t surplus(Kernel *k, Collection *s, const Adding *a, int64_t node) noexcept nogil:
+    """How many entries the strategy is to remove, the first ones."""
+    cdef int64_t length = <int64_t>stream_len(s), n = 0, before
+    cdef StreamCursor at
+    if a.strategy == TRIM_MAXLEN:
+        n = max(length - a.length, <int64_t>0)
+    else:
+        stream_seek(k, s, stream_id(0, 0), 0, &at)
+        while (a.limit == 0 or n < a.limit) and stream_next(&at) and id_order(at.id, a.least) < 0:
+            n += 1
+    if a.limit:
+        n = min(n, a.limit)
+    if a.about and n < length:                  # up to where a node of Redis's would begin
+        before = max(<int64_t>stream_added(k, s) - length, <int64_t>0)
+        n = max(n - (before + n) % node, <int64_t>0)
+    return n
+
+
+cdef int64_t trim(Call *c, Element *e, const Adding *a) noexcept nogil:
+    """How many entries went."""
+    cdef Kernel *k = c.kernel
+    cdef Collection *s = key_collection(k, e, T_STREAM)
+    cdef int64_t node = c.dispatch.encoding.stream_node, n, i
+    cdef StreamCursor at
+    n = surplus(k, s, a, node if node > 0 else 100)
+    if n == 0:
+        return 0
+    stream_seek(k, s, stream_id(0, 0), 0, &at)
+    for i in range(n):
+        stream_next(&at)
+    stream_trim(k, c.db, c.argv[1], e, at.id)
+    return n
+
+
+cdef void xadd(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef Span key = c.argv[1]
+    cdef Adding a
+    cdef Collection *s
+    cdef Element *e
+    cdef Buffer fields
+    cdef int first = read_adding(c, 1, &a) + 1, i
+    if first == 1:
+        return
+    if first + 1 >= c.argc or (c.argc - first) % 2:
+        refuse_arity(c)
+        return
+    if a.given and a.whole and a.id.ms == 0 and a.id.seq == 0:
+        refuse(c, ID_ZERO)
+        return
+    if find_members(c, key, T_STREAM, &e, &s) == REFUSED:
+        return
+    if s == NULL and a.only_existing:
+        reply_null(c.reply)
+        return
+    if not op_room(k, c.db, 4, key.n, args_size(c, first) + 10 * <size_t>(c.argc - first)):
+        return
+    if not choose_id(c, s, &a):
+        return
+    memset(&fields, 0, sizeof(Buffer))
+    put_varint(&fields, (c.argc - first) // 2)
+    for i in range(first, c.argc):
+        put_text(&fields, c.argv[i])
+    e = key_prepare(k, c.db, key, e, T_STREAM)
+    e = stream_add(k, c.db, key, e, a.id, span(fields.p, fields.n))
+    buffer_free(&fields)
+    c.changes = 1
+    if a.strategy != TRIM_NOT:
+        trim(c, e, &a)
+    reply_id(c, a.id)
+
+
+# ---- removing ------------------------------------------------------------------------------------
+cdef void xtrim(Call *c) noexcept nogil:
+    cdef Adding a
+    cdef Collection *s
+    cdef Element *e
+    if read_adding(c, 0, &a) == 0 or find_members(c, c.argv[1], T_STREAM, &e, &s) == REFUSED:
+        return
+    c.changes = 0
+    if s != NULL:
+        if not op_room(c.kernel, c.db, 1, c.argv[1].n, 0):
+            return
+        c.changes = trim(c, e, &a)
+    reply_int(c.reply, c.changes)
+
+
+cdef int by_id(const void *a, const void *b) noexcept nogil:
+    return id_order((<const StreamId*>a)[0], (<const StreamId*>b)[0])
+
+
+cdef void xdel(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef Span key = c.argv[1]
+    cdef StreamCursor at
+    cdef StreamId id
+    cdef StreamId *ids
+    cdef Collection *s
+    cdef Element *e
+    cdef Buffer found
+    cdef size_t n = 0, i
+    if find_members(c, key, T_STREAM, &e, &s) == REFUSED:
+        return
+    memset(&found, 0, sizeof(Buffer))
+    if s != NULL:
+        for i in range(2, c.argc):
+            if not read_id(c, c.argv[i], &id, 0, NULL):
+                buffer_free(&found)
+                return
+            stream_seek(k, s, id, 0, &at)
+            if stream_next(&at) and id_order(at.id, id) == 0:
+                buffer_add(&found, &id, sizeof(StreamId))
+    ids = <StreamId*>found.p
+    if found.n:
+        qsort(ids, found.n // sizeof(StreamId), sizeof(StreamId), by_id)
+    for i in range(found.n // sizeof(StreamId)):
+        if n == 0 or id_order(ids[n - 1], ids[i]):
+            ids[n] = ids[i]
+            n += 1
+    if n and op_room(k, c.db, n + 1, key.n, 16 * n):
+        e = key_prepare(k, c.db, key, e, T_STREAM)
+        stream_remove(k, c.db, key, e, ids, n)
+    c.changes = n
+    buffer_free(&found)
+    reply_int(c.reply, n)
+
+
+cdef int last_entry(Kernel *k, Collection *s, StreamCursor *at) noexcept nogil:
+    """1 where it stands on it."""
+    stream_seek(k, s, stream_id(UINT64_MAX, UINT64_MAX), 1, at)
+    return stream_next(at)
+
+
+cdef void xsetid(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef Span key = c.argv[1]
+    cdef StreamId id, deleted = stream_id(0, 0)
+    cdef int64_t added = -1
+    cdef StreamCursor at
+    cdef Collection *s
+    cdef Element *e
+    cdef int i
+    if not read_id(c, c.argv[2], &id, 0, NULL):
+        return
+    for i in range(3, c.argc, 2):
+        if i + 1 < c.argc and is_word(c.argv[i], "ENTRIESADDED"):
+            if not read_int(c, c.argv[i + 1], &added):
+                return
+            if added < 0:
+                refuse(c, ENTRIES_ADDED_NEGATIVE)
+                return
+        elif i + 1 < c.argc and is_word(c.argv[i], "MAXDELETEDID"):
+            if not read_id(c, c.argv[i + 1], &deleted, 0, NULL):
+                return
+            if id_order(id, deleted) < 0:
+                refuse(c, SETID_BELOW_GIVEN)
+                return
+        else:
+            refuse_syntax(c)
+            return
+    if find_members(c, key, T_STREAM, &e, &s) == REFUSED:
+        return
+    if s == NULL:
+        refuse(c, NO_SUCH_KEY)
+    elif id_order(id, stream_max_deleted(s)) < 0:
+        refuse(c, SETID_BELOW_DELETED)
+    elif last_entry(k, s, &at) and id_order(id, at.id) < 0:
+        refuse(c, SETID_BELOW_TOP)
+    elif added != -1 and stream_len(s) > <size_t>added:
+        refuse(c, ENTRIES_ADDED_SMALL)
+    elif op_room(k, c.db, 3, key.n, 64):
+        e = key_prepare(k, c.db, key, e, T_STREAM)
+        stream_set_id(k, c.db, key, e, id, added, deleted)
+        c.changes = 1
+        reply_ok(c.reply)
+
+
+# ---- reading what came ---------------------------------------------------------------------------
+# What XREAD asks of one stream.
+cdef struct Asked:
+    StreamPlace place           # what arrived behind it,
+    int last                    # or the last entry
+    size_t n                    # entries to give
+
+
+cdef void begin_reading(Kernel *k, Collection *s, const Asked *x, StreamCursor *at) noexcept nogil:
+    if x.last:
+        stream_seek(k, s, stream_id(UINT64_MAX, UINT64_MAX), 1, at)
+    else:
+        stream_after(k, s, x.place, at)
+
+
+cdef size_t put_place(StreamPlace place, char *out) noexcept nogil:
+    """`$` with what it stands for, PLACE_TEXT bytes at most; how many."""
+    cdef size_t n = 1 + format_id(place.id, out + 1)
+    out[0] = c'$'
+    out[n] = c'-'
+    return n + 1 + format_uint64(place.number, out + n + 1)
+
+
+cdef int parse_place(Span text, StreamPlace *out) noexcept nogil:
+    """What put_place has made."""
+    cdef size_t n = text.n
+    if n == 0 or text.p[0] != c'$':
+        return 0
+    while text.p[n - 1] != c'-':
+        n -= 1
+        if n == 1:
+            return 0
+    return (parse_id(span(text.p + 1, n - 2), &out.id, 0, NULL)
+            and parse_uint64(span(text.p + n, text.n - n), &out.number))
+
+
+cdef int read_asked(Call *c, Span key, Span from_, Asked *x) noexcept nogil:
+    """0 after a refusal. From a client that waits, whose place has been noted, it is none."""
+    cdef Collection *s = NULL
+    cdef Element *e
+    cdef StreamId id
+    memset(x, 0, sizeof(Asked))
+    if c.client.wait == NULL and find_members(c, key, T_STREAM, &e, &s) == REFUSED:
+        return 0
+    if c.client.wait != NULL:
+        s = find_stream(c, key)
+    if is_one(from_, c'$'):
+        x.place = stream_end(c.kernel, s)
+    elif is_one(from_, c'+'):
+        x.last = 1
+    elif is_one(from_, c'>'):
+        refuse(c, NEW_OF_XREADGROUP)
+        return 0
+    elif c.client.wait == NULL or not parse_place(from_, &x.place):
+        if not read_id(c, from_, &id, 0, NULL):
+            return 0
+        x.place = stream_place(c.kernel, s, id)
+    return 1
+
+
+cdef Collection *find_stream(Call *c, Span key) noexcept nogil:
+    """Without a word of what else the key holds."""
+    return key_collection(c.kernel, key_find(c.kernel, c.db, key), T_STREAM)
+
+
+cdef int read_block(Call *c, Span arg, int64_t *ms) noexcept nogil:
+    """A time limit in ms; 0 after a refusal."""
+    if c.client.wait != NULL:                   # it has been read
+        ms[0] = 0
+        return 1
+    if not parse_int64(arg.p, arg.n, ms):
+        refuse(c, TIMEOUT_NOT_INTEGER)
+    elif ms[0] < 0:
+        refuse(c, TIMEOUT_NEGATIVE)
+    elif ms[0] > INT64_MAX - c.kernel.now:
+        refuse(c, TIMEOUT_OUT_OF_RANGE)
+    else:
+        return 1
+    return 0
+
+
+cdef void refuse_blocking(Call *c) noexcept nogil:
+    cdef char text[256]
+    snprintf(text, sizeof(text), XREAD_BLOCKS, <int>min(c.argv[0].n, <size_t>64), c.argv[0].p)
+    refuse(c, text)
+
+
+# How XREAD reads.
+cdef struct ReadOptions:
+    int64_t timeout             # ms; -1: it does not wait
+    int64_t count               # 0: all
+    int first                   # the first key is argv[first],
+    int n                       # of so many; as many ids follow
+
+
+cdef int read_options(Call *c, ReadOptions *o) noexcept nogil:
+    """0 after a refusal."""
+    cdef int i = 1, more
+    o.timeout = -1
+    o.count = 0
+    o.first = 0
+    while i < c.argc and not o.first:
+        more = c.argc - i - 1
+        if more and is_word(c.argv[i], "BLOCK"):
+            if c.client.flags & CLIENT_SCRIPT:
+                refuse_blocking(c)
+                return 0
+            i += 1
+            if not read_block(c, c.argv[i], &o.timeout):
+                return 0
+        elif more and is_word(c.argv[i], "COUNT"):
+            i += 1
+            if not read_count(c, c.argv[i], &o.count):
+                return 0
+        elif more and is_word(c.argv[i], "STREAMS"):
+            o.first = i + 1
+        elif more >= 2 and is_word(c.argv[i], "GROUP"):
+            refuse(c, GROUP_OF_XREADGROUP)
+            return 0
+        elif is_word(c.argv[i], "NOACK"):
+            refuse(c, NOACK_OF_XREADGROUP)
+            return 0
+        else:
+            break
+        i += 1
+    if not o.first:
+        refuse_syntax(c)
+        return 0
+    if (c.argc - o.first) % 2:
+        refuse(c, XREAD_UNBALANCED)
+        return 0
+    o.n = (c.argc - o.first) // 2
+    return 1
+
+
+cdef size_t entries_asked(Kernel *k, Collection *s, const Asked *x, int64_t most) noexcept nogil:
+    """How many there are, at most `most` where that is not 0. s may be NULL."""
+    cdef StreamCursor at
+    cdef size_t n = 0
+    if s == NULL:
+        return 0
+    if x.last:
+        most = 1
+    begin_reading(k, s, x, &at)
+    while (most == 0 or n < <size_t>most) and stream_next(&at):
+        n += 1
+    return n
+
+
+cdef void reply_read(Call *c, const ReadOptions *o, const Asked *asked, int n) noexcept nogil:
+    """The n streams of which there is something to give."""
+    cdef StreamCursor at
+    cdef size_t j
+    cdef int i
+    if c.reply.resp == 2:
+        reply_array(c.reply, n)
+    else:
+        reply_map(c.reply, n)
+    for i in range(o.n):
+        if not asked[i].n:
+            continue
+        if c.reply.resp == 2:
+            reply_array(c.reply, 2)
+        reply_bulk(c.reply, c.argv[o.first + i].p, c.argv[o.first + i].n)
+        reply_array(c.reply, asked[i].n)
+        begin_reading(c.kernel, find_stream(c, c.argv[o.first + i]), asked + i, &at)
+        for j in range(asked[i].n):
+            stream_next(&at)
+            reply_entry(c, at.id, at.fields)
+
+
+cdef void wait_for_entries(Call *c, const ReadOptions *o, const Asked *asked) noexcept nogil:
+    """`$` becomes what it stands for now."""
+    cdef Buffer texts, kept
+    cdef Span *ids = c.argv + o.first + o.n
+    cdef char *text
+    cdef int i
+    memset(&texts, 0, sizeof(Buffer))
+    memset(&kept, 0, sizeof(Buffer))
+    buffer_add(&kept, ids, o.n * sizeof(Span))
+    text = buffer_need(&texts, <size_t>o.n * PLACE_TEXT)
+    for i in range(o.n):
+        if is_one(ids[i], c'$'):
+            ids[i] = span(text, put_place(asked[i].place, text))
+        text += PLACE_TEXT
+    wait_for_keys(c, T_STREAM, o.first, o.n, o.timeout)
+    memcpy(ids, kept.p, o.n * sizeof(Span))
+    buffer_free(&texts)
+    buffer_free(&kept)
+
+
+cdef void xread(Call *c) noexcept nogil:
+    cdef ReadOptions o
+    cdef Buffer b
+    cdef Asked *asked
+    cdef int i, there = 0
+    if not read_options(c, &o):
+        return
+    memset(&b, 0, sizeof(Buffer))
+    asked = <Asked*>buffer_need(&b, o.n * sizeof(Asked) + 1)
+    for i in range(o.n):
+        if not read_asked(c, c.argv[o.first + i], c.argv[o.first + o.n + i], asked + i):
+            buffer_free(&b)
+            return
+    for i in range(o.n):
+        asked[i].n = entries_asked(c.kernel, find_stream(c, c.argv[o.first + i]), asked + i,
+                                   o.count)
+        there += asked[i].n > 0
+    if there:
+        reply_read(c, &o, asked, there)
+    elif o.timeout == -1 or c.client.flags & CLIENT_IN_EXEC:
+        reply_null_array(c.reply)
+    else:
+        wait_for_entries(c, &o, asked)
+    buffer_free(&b)
+
+
+# ---- XINFO ---------------------------------------------------------------------------------------
+cdef void reply_word(Call *c, const char *word) noexcept nogil:
+    reply_bulk(c.reply, word, strlen(word))
+
+
+cdef int find_told(Call *c, Collection **s) noexcept nogil:
+    """The stream under argv[2]; 0 after a refusal."""
+    cdef int found = read_members(c, c.argv[2], T_STREAM, s)
+    if found == MISSING:
+        refuse(c, NO_SUCH_KEY)
+    return found == FOUND
+
+
+cdef void xinfo_stream(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef StreamId least = stream_id(0, 0), most = stream_id(UINT64_MAX, UINT64_MAX)
+    cdef int full = c.argc > 3
+    cdef int64_t count = ENTRIES_SHOWN, node = c.dispatch.encoding.stream_node, nodes
+    cdef Collection *s
+    cdef StreamCursor at
+    if not find_told(c, &s):
+        return
+    if full and ((c.argc != 4 and c.argc != 6) or not is_word(c.argv[3], "FULL")
+                 or (c.argc == 6 and not is_word(c.argv[4], "COUNT"))):
+        refuse_subcommand(c)
+        return
+    if c.argc == 6 and not read_int(c, c.argv[5], &count):
+        return
+    if count < 0:
+        count = ENTRIES_SHOWN
+    node = node if node > 0 else 100
+    nodes = (<int64_t>stream_len(s) + node - 1) // node
+    reply_map(c.reply, 9 if full else 10)
+    reply_word(c, "length")
+    reply_int(c.reply, stream_len(s))
+    reply_word(c, "radix-tree-keys")
+    reply_int(c.reply, nodes)
+    reply_word(c, "radix-tree-nodes")
+    reply_int(c.reply, nodes + 1)
+    reply_word(c, "last-generated-id")
+    reply_id(c, stream_top(s))
+    reply_word(c, "max-deleted-entry-id")
+    reply_id(c, stream_max_deleted(s))
+    reply_word(c, "entries-added")
+    reply_int(c.reply, stream_added(k, s))
+    reply_word(c, "recorded-first-entry-id")
+    stream_seek(k, s, least, 0, &at)
+    reply_id(c, at.id if stream_next(&at) else least)
+    if full:
+        reply_word(c, "entries")
+        reply_range(c, s, least, most, count, 0, 0)
+        reply_word(c, "groups")
+        reply_array(c.reply, 0)
+        return
+    reply_word(c, "groups")
+    reply_int(c.reply, 0)
+    reply_word(c, "first-entry")
+    if not reply_range(c, s, least, most, 1, 0, 1):
+        reply_null(c.reply)
+    reply_word(c, "last-entry")
+    if not reply_range(c, s, least, most, 1, 1, 1):
+        reply_null(c.reply)
+
+
+cdef void refuse_subcommand(Call *c) noexcept nogil:
+    cdef char text[256]
+    snprintf(text, sizeof(text), XINFO_ARITY, <int>min(c.argv[1].n, <size_t>128), c.argv[1].p)
+    refuse(c, text)
+
+
+# ---- registration --------------------------------------------------------------------------------
+_of_one_key = partial(command, keys=(1, 1, 1), group="stream", since="5.0.0")
+
+_of_one_key("XADD key [NOMKSTREAM] [<MAXLEN | MINID> [= | ~] threshold [LIMIT count]] <* | id> "
+            "<field value>...", arity=-5, flags="write denyoom fast", access="RW update",
+            tips="nondeterministic_output",
+            complexity="O(1), and O(N) with N entries that are trimmed",
+            summary="Appends an entry; answers its id.",
+            replicas="Concurrent entries are all kept. Ids made by `*` are unique over all "
+                     "replicas; of two entries with the same explicit id the later shows. Trimming "
+                     "removes what this replica had seen up to an id.")(native(xadd))
+_of_one_key("XTRIM key <MAXLEN | MINID> [= | ~] threshold [LIMIT count]", arity=-4, flags="write",
+            access="RW delete", tips="nondeterministic_output",
+            complexity="O(N) with N entries that are removed",
+            summary="Removes the first entries; answers how many.",
+            replicas="What this replica had seen up to an id goes; entries added concurrently stay "
+                     "until the next trim, whatever their ids.")(native(xtrim))
+_of_one_key("XDEL key id...", arity=-3, flags="write fast", access="RW delete",
+            complexity="O(log(N)) for each id", summary="Removes entries; answers how many.",
+            replicas="An entry that was written anew under the same id concurrently stays.")(
+            native(xdel))
+_of_one_key("XSETID key last-id [ENTRIESADDED entries-added] [MAXDELETEDID max-deleted-id]",
+            arity=-3, flags="write denyoom fast", access="RW update",
+            summary="Sets the last generated id of a stream.",
+            replicas="Of concurrent ones, and the ids of concurrent XADDs, the greatest counts.")(
+            native(xsetid))
+_of_one_key("XLEN key", arity=2, flags="readonly fast", access="RO", summary="How many entries.")(
+            native(xlen))
+_of_one_key("XRANGE key start end [COUNT count]", arity=-4, flags="readonly", access="RO access",
+            complexity="O(log(N)+M) with M entries answered", summary="Entries in order of ids.")(
+            native(xrange))
+_of_one_key("XREVRANGE key end start [COUNT count]", arity=-4, flags="readonly",
+            access="RO access", complexity="O(log(N)+M) with M entries answered",
+            summary="Entries in order of ids, the last first.")(native(xrevrange))
+command("XREAD [COUNT count] [BLOCK milliseconds] STREAMS key... id...", arity=-4,
+        flags="readonly blocking movablekeys", keys=[StreamKeys("RO access", 1)], group="stream",
+        since="5.0.0", complexity="O(N) with N entries answered",
+        summary="Entries that came behind those of these ids; waits for some.")(native(xread))
+container("XINFO", "stream", "5.0.0", "What the server knows about a stream.")
+command("XINFO|STREAM key [FULL [COUNT count]]", arity=-3, flags="readonly", keys=(2, 2, 1),
+        access="RO", group="stream", since="5.0.0",
+        complexity="O(N) with N entries answered", summary="The state of a stream.")(
+        native(xinfo_stream))

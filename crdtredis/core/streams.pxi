@@ -1,0 +1,518 @@
+# Streams: what are entries, what is in their order, and what does a reader get?
+#
+# An entry is a member's cell like any other: its name is the id, its value the fields, packed. So
+# the rules are those of a hash's field, and nothing new is to be argued: a write stays unless an op
+# that observed it assigned there or removed it; two that stand side by side under one explicit id
+# are both kept, and the later shows.
+#
+#     A: XADD s 5-1 f 1   ||   B: XADD s 5-1 f 2, later       ->  5-1: f 2, in both
+#     A: XTRIM s MAXLEN 0 ||   B: XADD s 6-1 f 3              ->  6-1. A's effect removes what is up
+#         to the last id that A had, as far as A observed it; B's write it did not, be its id small
+#         or great, and whichever of the two arrives first
+#
+# What a stream knows beside them are cells of a second collection right behind it, its head:
+#
+#     "t"   last-generated-id: each write says an id. An XADD or XSETID replaces those it observed,
+#           and of those that are left the greatest counts. That differs from a register only in
+#           what is shown; which writes are left is told by what each op observed, in any order
+#               A: XADD s 5-1   ||   B: XADD s 7-1      ->  writes {5-1, 7-1}: the top is 7-1
+#               then A: XSETID s 6-0 || B: XADD s 8-1   ->  {6-0, 8-1}: 8-1
+#     "d"   max-deleted-entry-id: likewise, of XDEL
+#     "a"   entries-added: a counter; XSETID .. ENTRIESADDED assigns to it
+#
+# Whatever was assigned at the same time, no stream is shown to end below what was deleted, or to
+# have had fewer entries than it has: clients and other servers rely on both.
+#
+# An XADD is one effect, which assigns to the entry and to "t" and adds to "a": each of the three is
+# an effect on one cell. A stream is there as long as "t" is, also without entries: whatever removes
+# all that "t" holds has observed all that was added before, so no entry is left alone.
+#
+# Order of arrival. XREAD gives what arrived here behind what the reader got last, whatever its id.
+# It is a matter of this replica: no effect reads it, and neither digest nor op has it. Nearly all
+# entries arrive in the order of their ids; only what comes behind a greater one is remembered:
+#
+#     A: adds 10-1 and 30-1, which are read.  B: added 20-1, which arrives now
+#     late: 20-1 -> (number 1, behind 30-1).  A reader at 30-1 gets 20-1, then 40-1; one at 10-1
+#     gets 30-1, 20-1, 40-1; one at 20-1 stands behind 30-1 and number 1, and gets 40-1
+#
+# So the order is: in order of ids what was not late, and behind each all that came late when it was
+# the newest. An id that is not known as late is taken as one that was not, there or removed; so
+# readers may stand on what is gone. Who reads from an id that never was gets what is above it, and
+# what came late when something above it was the newest: too much rather than too little. Late ones
+# that are gone are forgotten when there are far more of them than entries; a reader who stands on
+# one may then get again what it had. An explicit id that is removed and used again is late, if at
+# all, by its second arrival: no promise, as the contract says.
+#
+# A stream that is deleted leaves a floor, the newest id it had: what an op from elsewhere that had
+# not seen the deletion brings counts as behind it. Of floors the last FLOORS are known, and none
+# after a restart or FLUSHDB.
+#
+# A checkpoint holds `newest` and the late ones, and says of how many ops of the log it is the state
+# (Stream.contains). Those come again at the start, and change no order: they are counted, and what
+# they bring is in the state, or was removed, or is among the late ones that the checkpoint names.
+# What comes behind them arrives as it did. A full sync gives entries in order of ids, and they
+# arrive so: those of each process in the order in which it made them.
+#
+# Ids of `*` are a tick of the hybrid clock, new for each, and 16 bits that no other process that is
+# known here could choose: (tick >> 16, (tick & 0xffff) << 16 | low). Below 2^53, as long as the
+# clock is not set back, so that JavaScript reads them exactly.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
+from libc.string cimport memcpy, memset
+
+from crdtredis.buffer cimport Span, span
+
+cdef enum:
+    HEAD_DELETED = 100      # "d",
+    HEAD_ADDED = 97         # "a": names of members of a head; see also HEAD_TOP
+    LATE_SPARE = 1024       # late entries, more than twice the entries there, that are remembered
+    LOW_BITS = 16
+
+
+# ---- ids -----------------------------------------------------------------------------------------
+
+cdef StreamId id_of(const char *name) noexcept nogil:
+    cdef StreamId id
+    id.ms = big_endian(name)
+    id.seq = big_endian(name + 8)
+    return id
+
+
+cdef void put_id(char *to, StreamId id) noexcept nogil:
+    cdef int i
+    for i in range(8):
+        to[i] = <char>(id.ms >> (56 - 8 * i))
+        to[8 + i] = <char>(id.seq >> (56 - 8 * i))
+
+
+cdef uint16_t choose_low(Kernel *k) noexcept nogil:
+    """One of the four parts of this actor's id that is no part of another's. So of two processes it
+    is enough that one knows the other."""
+    cdef uint64_t mine = k.actors.v[k.me].id, other
+    cdef uint32_t slot
+    cdef int i, j, free
+    for i in range(4):
+        free = 1
+        for slot in range(k.actors.n):
+            other = k.actors.v[slot].id if slot != k.me and slot != k.home.slot else ~mine
+            for j in range(4):
+                free &= <uint16_t>(other >> 16 * j) != <uint16_t>(mine >> 16 * i)
+        if free:
+            return <uint16_t>(mine >> 16 * i)
+    return <uint16_t>mine
+
+
+cdef int stream_star(Kernel *k, Collection *c, StreamId *id) noexcept nogil:
+    cdef StreamId top
+    cdef uint64_t wall = <uint64_t>k.now << 16
+    cdef uint64_t tick = k.open.op.stamp if k.open.has_op else max(wall, k.newest_stamp + 1)
+    memset(&top, 0, sizeof(StreamId))
+    if c != NULL:
+        top = stream_top(c)
+    if k.streams.low_of != k.actors.n:
+        k.streams.low = choose_low(k)
+        k.streams.low_of = k.actors.n
+    tick = max(tick, k.streams.made + 1)
+    id.ms = tick >> 16
+    id.seq = (tick & 0xffff) << LOW_BITS | k.streams.low
+    if not id_below(top, id[0]):
+        id.ms = top.ms
+        id.seq = ((top.seq >> LOW_BITS) + 1) << LOW_BITS | k.streams.low
+        if top.seq >> LOW_BITS == <uint64_t>-1 >> LOW_BITS:
+            id.ms += 1
+            id.seq = k.streams.low
+            if id.ms == 0:
+                return 0
+    if id.ms == tick >> 16:
+        k.streams.made = max(tick, id.ms << 16 | min(id.seq >> LOW_BITS, <uint64_t>0xffff))
+        k.newest_stamp = max(k.newest_stamp, k.streams.made)
+    return 1
+
+
+# ---- the head ------------------------------------------------------------------------------------
+
+cdef Element *head_member(Collection *c, int name) noexcept nogil:
+    """Of stream c; NULL: there is none. It has three at the most."""
+    cdef Collection *h = head_of(c)
+    cdef size_t pos = 0
+    cdef Element *m = table_next(&h.table, &pos) if h != NULL else NULL
+    while m != NULL and element_key(m)[0] != name:
+        m = table_next(&h.table, &pos)
+    return m
+
+
+cdef StreamId head_id(Collection *c, int name) noexcept nogil:
+    """The greatest id that is written there; 0-0: none."""
+    cdef Element *m = head_member(c, name)
+    cdef StreamId best, id
+    cdef Write *w
+    memset(&best, 0, sizeof(StreamId))
+    if m == NULL:
+        return best
+    if m.meta & E_PLAIN:
+        return id_of(element_value(m)) if m.vlen == STREAM_ID else best
+    w = element_cell(m).writes if m.meta & E_CELL else NULL
+    while w != NULL:
+        if w.n == STREAM_ID:
+            id = id_of(write_value(w))
+            if id_below(best, id):
+                best = id
+        w = w.next
+    return best
+
+
+cdef StreamId stream_top(Collection *c) noexcept nogil:
+    cdef StreamId top = head_id(c, HEAD_TOP), deleted = stream_max_deleted(c)
+    return deleted if id_below(top, deleted) else top
+
+
+cdef StreamId stream_max_deleted(Collection *c) noexcept nogil:
+    return head_id(c, HEAD_DELETED)
+
+
+cdef uint64_t stream_added(Kernel *k, Collection *c) noexcept nogil:
+    cdef Element *m = head_member(c, HEAD_ADDED)
+    cdef int64_t n = 0
+    if m != NULL and value_live(m) and field_int(k, m, &n) == NO_NUMBER:
+        n = 0
+    return max(<uint64_t>max(n, <int64_t>0), order_of(c).n)
+
+
+cdef size_t stream_len(Collection *c) noexcept nogil:
+    return order_of(c).n
+
+
+# ---- arrival -------------------------------------------------------------------------------------
+
+cdef inline StreamId behind(Element *late) noexcept nogil:
+    """What was the newest when it arrived."""
+    cdef StreamId id
+    memcpy(&id, element_value(late), sizeof(StreamId))
+    return id
+
+
+cdef inline Element *find_late(Collection *c, const char *name, uint32_t hash) noexcept nogil:
+    return table_find(&stream_of(c).late, name, STREAM_ID, hash)
+
+
+cdef void late_remove(Stream *s, Element *x) noexcept nogil:
+    order_remove(&s.arrived, x.dot, x)
+    table_remove(&s.late, x)
+    mem_free(x)
+
+
+cdef void late_add(Kernel *k, Stream *s, Span name, uint32_t hash, StreamId newest) noexcept nogil:
+    cdef Element *x = table_find(&s.late, name.p, name.n, hash)
+    if x != NULL:
+        late_remove(s, x)
+    x = element_new(k, name, hash, E_PLAIN | E_BARE, sizeof(StreamId))
+    memcpy(element_value(x), &newest, sizeof(StreamId))
+    k.streams.arrivals += 1
+    x.dot = k.streams.arrivals
+    table_add(&s.late, x)
+    order_insert(&s.arrived, x.dot, x)
+
+
+cdef void late_clear(Stream *s) noexcept nogil:
+    order_free(&s.arrived)
+    table_clear(&s.late, free_visited, NULL)
+    table_init(&s.late)
+
+
+cdef void forget_late(Collection *c) noexcept nogil:
+    """Of late entries that are gone the first, where they are far more than those there."""
+    cdef Stream *s = stream_of(c)
+    cdef size_t rank = 0
+    cdef OrderCursor at
+    cdef Element *x
+    if table_count(&s.late) <= 2 * order_of(c).n + LATE_SPARE:
+        return
+    while table_count(&s.late) > order_of(c).n + LATE_SPARE // 2:
+        x = order_at(&s.arrived, rank, &at).e
+        if table_find(&c.table, element_key(x), STREAM_ID, x.hash) != NULL:
+            rank += 1
+        else:
+            late_remove(s, x)
+
+
+cdef inline int is_contained(Kernel *k, const Stream *s) noexcept nogil:
+    """Is what is applied in the state that the checkpoint held?"""
+    return k.inbox.recovering and k.streams.ops < s.contains
+
+
+cdef void stream_arrived(Kernel *k, Collection *c, uint32_t key, Span name, uint32_t hash,
+                         int local) noexcept nogil:
+    """An entry stands at a place where none was. key: hash of the stream's. local: this replica has
+    seen what became of the stream before."""
+    cdef Stream *s = stream_of(c)
+    cdef StreamId id = id_of(name.p), floor
+    cdef uint32_t i
+    cdef Element *x
+    if is_contained(k, s):
+        return
+    if not local and not s.floored:
+        s.floored = 1
+        for i in range(min(k.streams.floored, <uint32_t>FLOORS)):
+            if k.streams.floors[i].hash == key:
+                floor.ms = k.streams.floors[i].newest[0]
+                floor.seq = k.streams.floors[i].newest[1]
+                if id_below(s.newest, floor):
+                    s.newest = floor
+    if id_below(s.newest, id):
+        x = find_late(c, name.p, hash)
+        if x != NULL:
+            late_remove(s, x)
+        s.newest = id
+        return
+    late_add(k, s, name, hash, s.newest)
+    forget_late(c)
+
+
+cdef void stream_dropped(Kernel *k, Element *e, Collection *c) noexcept nogil:
+    cdef uint32_t n = min(k.streams.floored, <uint32_t>FLOORS), at = 0
+    cdef Stream *s = stream_of(c)
+    while at < n and k.streams.floors[at].hash != e.hash:
+        at += 1
+    if at == n:
+        at = k.streams.floored % FLOORS
+        k.streams.floored += 1
+        if k.streams.floored == 2 * FLOORS:
+            k.streams.floored = FLOORS
+    k.streams.floors[at].hash = e.hash
+    k.streams.floors[at].newest[0] = s.newest.ms
+    k.streams.floors[at].newest[1] = s.newest.seq
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+cdef StreamPlace stream_place(Kernel *k, Collection *c, StreamId id) noexcept nogil:
+    cdef StreamPlace place
+    cdef Element *x = NULL
+    cdef char name[16]
+    place.id = id
+    place.number = 0
+    if c != NULL and table_count(&stream_of(c).late):
+        put_id(name, id)
+        x = find_late(c, name, key_hash(k, name, STREAM_ID))
+    if x != NULL:
+        place.id = behind(x)
+        place.number = x.dot
+    return place
+
+
+cdef StreamPlace stream_end(Kernel *k, Collection *c) noexcept nogil:
+    cdef StreamPlace place
+    memset(&place, 0, sizeof(StreamPlace))
+    if c != NULL:
+        place.id = stream_of(c).newest
+    place.number = k.streams.arrivals
+    return place
+
+
+cdef size_t rank_of(Collection *c, StreamId id) noexcept nogil:
+    """Entries below it."""
+    cdef char name[16]
+    put_id(name, id)
+    return order_rank(order_of(c), id.ms, span(name, STREAM_ID))
+
+
+cdef inline int is_at(const Item *item, StreamId id) noexcept nogil:
+    cdef StreamId x = id_of(element_key(item.e))
+    return x.ms == id.ms and x.seq == id.seq
+
+
+cdef void stream_seek(Kernel *k, Collection *c, StreamId id, int reverse,
+                      StreamCursor *at) noexcept nogil:
+    cdef size_t rank = rank_of(c, id)
+    at.k = k
+    at.c = c
+    at.step = -1 if reverse else 1
+    at.item = order_at(order_of(c), rank, &at.order)
+    if reverse and (at.item == NULL or not is_at(at.item, id)):
+        at.item = order_at(order_of(c), rank - 1, &at.order) if rank else NULL
+
+
+cdef void stream_after(Kernel *k, Collection *c, StreamPlace place,
+                       StreamCursor *at) noexcept nogil:
+    cdef Order *arrived = &stream_of(c).arrived
+    cdef size_t low, high = arrived.n, middle
+    at.k = k
+    at.c = c
+    at.step = 0
+    at.item = order_at(order_of(c), rank_of(c, place.id), &at.order)
+    if at.item != NULL and is_at(at.item, place.id):
+        at.item = order_next(&at.order)
+    low = order_rank(arrived, place.number + 1, span(b"", 0))
+    while low < high:                      # the later they came, the newer was what was there
+        middle = (low + high) // 2
+        if id_below(behind(order_at(arrived, middle, &at.arrived).e), place.id):
+            low = middle + 1
+        else:
+            high = middle
+    at.late = order_at(arrived, low, &at.arrived)
+
+
+cdef int next_arrived(StreamCursor *at, Element **m) noexcept nogil:
+    cdef Table *late = &stream_of(at.c).late
+    m[0] = NULL
+    while at.late != NULL and m[0] == NULL:
+        m[0] = table_find(&at.c.table, element_key(at.late.e), STREAM_ID, at.late.e.hash)
+        if m[0] == NULL:
+            at.late = order_next(&at.arrived)
+    while (at.item != NULL and table_count(late)
+           and table_find(late, element_key(at.item.e), STREAM_ID, at.item.e.hash) != NULL):
+        at.item = order_next(&at.order)
+    if at.item != NULL and (m[0] == NULL or not id_below(behind(at.late.e),
+                                                         id_of(element_key(at.item.e)))):
+        m[0] = at.item.e
+        at.item = order_next(&at.order)
+    elif m[0] != NULL:
+        at.late = order_next(&at.arrived)
+    return m[0] != NULL
+
+
+cdef int stream_next(StreamCursor *at) noexcept nogil:
+    cdef Element *m = at.item.e if at.item != NULL else NULL
+    if at.step == 0:
+        next_arrived(at, &m)
+    elif m != NULL:
+        at.item = order_next(&at.order) if at.step > 0 else order_prev(&at.order)
+    if m == NULL:
+        return 0
+    at.id = id_of(element_key(m))
+    at.fields = field_view(at.k, m)
+    return 1
+
+
+# ---- the types -----------------------------------------------------------------------------------
+
+cdef int fields_sound(Span v) noexcept nogil:
+    """The number of pairs, and then each field and value behind its length."""
+    cdef const char *p = v.p
+    cdef const char *end = v.p + v.n
+    cdef uint64_t pairs, n
+    if not get_varint(&p, end, &pairs) or pairs == 0 or pairs > v.n:
+        return 0
+    for _ in range(2 * pairs):
+        if not get_varint(&p, end, &n) or n > <uint64_t>(end - p):
+            return 0
+        p += n
+    return p == end
+
+
+cdef int stream_name_sound(Span name) noexcept nogil:
+    cdef int i
+    if name.n != STREAM_ID:
+        return 0
+    for i in range(STREAM_ID):
+        if name.p[i]:
+            return 1
+    return 0
+
+
+cdef int head_name_sound(Span name) noexcept nogil:
+    return name.n == 1 and (name.p[0] == HEAD_TOP or name.p[0] == HEAD_DELETED
+                            or name.p[0] == HEAD_ADDED)
+
+
+cdef int head_value_sound(Span name, Span value) noexcept nogil:
+    """An id, or a number as text."""
+    cdef int64_t n
+    if name.p[0] == HEAD_ADDED:
+        return parse_int64(value.p, value.n, &n) and n >= 0
+    return value.n == STREAM_ID
+
+
+cdef int stream_sound(const Effect *x) noexcept nogil:
+    if not stream_name_sound(x.name) or x.observed.n:
+        return 0
+    if x.kind == REMOVE:
+        return 1
+    return (x.kind == ASSIGN and fields_sound(x.value) and x.total.fraction.n == 0
+            and (x.run_seq != 0) == (x.total.whole != 0))
+
+
+cdef int head_sound(const Effect *x) noexcept nogil:
+    if not head_name_sound(x.name) or x.kind == INCREMENT:
+        return 0
+    return x.kind == REMOVE or head_value_sound(x.name, x.value)
+
+
+cdef int stream_free_some(Collection *c, int *most) noexcept nogil:
+    if order_free_some(order_of(c), most) or order_free_some(&stream_of(c).arrived, most):
+        return 1
+    table_clear(&stream_of(c).late, free_visited, NULL)
+    return 0
+
+
+cdef void stream_forget(Collection *c) noexcept nogil:
+    table_init(&stream_of(c).late)
+    order_forget(&stream_of(c).arrived)
+
+
+cdef size_t stream_memory(Collection *c) noexcept nogil:
+    cdef Stream *s = stream_of(c)
+    return (members_memory(c) + order_memory(order_of(c)) + order_memory(&s.arrived)
+            + table_memory(&s.late) + table_count(&s.late) * (24 + STREAM_ID + sizeof(StreamId)))
+
+
+cdef int stream_check(Kernel *k, Collection *c) noexcept nogil:
+    """0 sound, else the number of the broken invariant."""
+    cdef Stream *s = stream_of(c)
+    cdef OrderCursor at
+    cdef Item *item = order_at(order_of(c), 0, &at)
+    cdef StreamId newest
+    if order_of(c).n != c.live or table_count(&c.table) != c.live:
+        return 1
+    while item != NULL:
+        if item.sort_key != member_sort_key(k, c, item.e) or item.e.klen != STREAM_ID:
+            return 2
+        if table_find(&c.table, element_key(item.e), STREAM_ID, item.e.hash) != item.e:
+            return 3
+        if id_below(s.newest, id_of(element_key(item.e))):
+            return 4
+        item = order_next(&at)
+    if order_check(&s.arrived) or s.arrived.n != table_count(&s.late):
+        return 5
+    memset(&newest, 0, sizeof(StreamId))
+    item = order_at(&s.arrived, 0, &at)
+    while item != NULL:
+        if (item.sort_key != item.e.dot or item.e.dot > k.streams.arrivals
+                or find_late(c, element_key(item.e), item.e.hash) != item.e):
+            return 6
+        if id_below(behind(item.e), newest) or id_below(behind(item.e), id_of(element_key(item.e))):
+            return 7
+        newest = behind(item.e)
+        item = order_next(&at)
+    return 8 if id_below(s.newest, newest) else 0
+
+
+cdef int head_check(Kernel *k, Collection *c) noexcept nogil:
+    cdef size_t pos = 0
+    cdef Element *m = table_next(&c.table, &pos)
+    while m != NULL:
+        if not head_name_sound(span(element_key(m), m.klen)):
+            return 1
+        m = table_next(&c.table, &pos)
+    return 0
+
+
+cdef void fill_stream() noexcept:
+    cdef CollectionType *t = &types[<int>T_STREAM]
+    t.rank = -1
+    t.extra = sizeof(Order) + sizeof(Stream)           # order_of, stream_of
+    t.free_some = stream_free_some
+    t.memory = stream_memory
+    t.forget = stream_forget
+    t.dropped = stream_dropped
+    t.sound = stream_sound
+    t.check = stream_check
+    t.shown = zset_shown
+    t = &types[<int>T_STREAM_HEAD]
+    t.rank = -1
+    t.sound = head_sound
+    t.check = head_check
+
+
+fill_stream()
