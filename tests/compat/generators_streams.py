@@ -106,7 +106,6 @@ COMMANDS = [
     lambda r: ["COPY", where(r), where(r), "REPLACE"],
     lambda r: ["DEL", where(r)],
     lambda r: ["TYPE", where(r)],
-    lambda r: ["OBJECT", "ENCODING", where(r)],
     lambda r: r.choice([["XADD", "s"], ["XADD", "s", "1-1"], ["XADD", "s", "1-1", "f"],
                         ["XADD", "s", "MAXLEN", "5", "90-1", "f"], ["XLEN"], ["XLEN", "s", "x"],
                         ["XRANGE", "s", "-"], ["XDEL", "s"], ["XTRIM", "s"],

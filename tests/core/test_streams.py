@@ -204,3 +204,29 @@ def test_what_is_of_one_replica_is_taken_from_no_other():
         reader = StateReader(Replica("z", 1, seed=3))
         for message in checkpoint(a.replica, 64 << 10):
             reader.take(message)
+
+
+def test_what_a_checkpoint_holds_does_not_arrive_anew():
+    """Added behind the walk, at the end, and before something that came late and was given."""
+    a, b = Node("a"), Node("b", seed=2)
+    for i in range(100):
+        a("XADD", "s", f"{10 * i + 10}-0", "f", i)
+    walk, out = StateWriter(a.replica, home=True), []
+    for _ in range(40):
+        out.append(probe_records(walk.next(1))[0][0])
+    told = len(a.log)
+    a("XADD", "s", "2000-0", "f", "new")
+    b("XADD", "s", "995-0", "f", "late")
+    a.receive(b.log)
+    while record := walk.next(1):
+        out.append(probe_records(record)[0][0])
+    again = Node("a", 9, seed=2)
+    again.replica.recovering = True
+    reader = StateReader(again.replica)
+    for message in out:
+        reader.take(message)
+    again.replica.receive(a.log[told:])
+    again.replica.recovering = False
+    assert again.replica.digest() == a.replica.digest()
+    assert ids(again) == ids(a) and ids(a)[-2:] == ["2000-0", "995-0"]
+    assert ids(again, "995-0") == []

@@ -542,7 +542,7 @@ def test_age_and_idleness(served):
     a, b = s.connect(), s.connect()
     a.send("PING").expect(PONG)
     b.send("PING").expect(PONG)
-    s.wait(lambda: s.loop.clients()[0]["age"] >= 1)
+    s.wait(lambda: all(c["age"] >= 1 and c["idle"] >= 1 for c in s.loop.clients()))
     a.send("CLIENT KILL IDLE 1").expect(b":1\r\n")
     assert b.closed() == b""
     a.send("CLIENT KILL MAXAGE 1 SKIPME no").expect(b":1\r\n")

@@ -99,6 +99,7 @@ def test_a_snapshot(old, new):
 def test_what_cannot_be_taken_is_told_and_the_rest_is_taken(old, new):
     source = old("--save", "")
     source("XADD", "events", "*", "f", "v")
+    source("XGROUP", "CREATE", "events", "g", "$")
     source("SET", "k", "v")
     source("SAVE")
     out = run(source.directory / "dump.rdb", "--to", f"127.0.0.1:{new.port}", code=1)
