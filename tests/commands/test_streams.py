@@ -506,8 +506,7 @@ ENTRIES = [((5, i), [b"f", b"%d" % i]) for i in range(1, 6)]
     payloads.stream(ENTRIES).replace(b"\x05\x05\x05", b"\x06\x05\x05"),  # more are said than are
 ], ids=range(8))
 def test_damaged_payloads(c, body):
-    if body == payloads.stream(ENTRIES):
-        pytest.skip("nothing to damage")
+    assert body != payloads.stream(ENTRIES), "nothing is damaged"
     assert c.error("RESTORE", "s", 0, seal(body)) == BAD_FORMAT
     assert c("EXISTS", "s") == 0
 
