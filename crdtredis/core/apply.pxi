@@ -229,7 +229,11 @@ cdef Element *apply_to_stream(Kernel *k, const Applying *op, const Effect *x,
     cdef char name
     cdef Effect y
     if x.kind == REMOVE:
-        return apply_to_member(k, op, x, e) if not x.keep else apply_trim(k, op, x, e)
+        e = apply_to_member(k, op, x, e) if not x.keep else apply_trim(k, op, x, e)
+        c = element_collection(e, T_STREAM) if e != NULL else NULL
+        if c != NULL and not k.inbox.recovering:
+            forget_late(c)
+        return e
     e = apply_to_member(k, op, x, e)
     if not there:
         stream_arrived(k, element_collection(e, T_STREAM), e.hash, x.name, hash, op.local)
@@ -264,16 +268,25 @@ cdef Element *apply_trim(Kernel *k, const Applying *op, const Effect *x,
     cdef char name[16]
     cdef OrderCursor at
     cdef Item *item
-    cdef uint32_t hash
+    cdef Element *m
+    cdef uint32_t hash, plain
     while c != NULL:
         item = order_at(order_of(c), rank, &at)
         if item == NULL or id_below(last, id_of(element_key(item.e))):
             break
+        m = item.e
+        plain = m.meta & E_PLAIN
+        if plain and observed(op, m.dot):
+            order_remove_at(order_of(c), rank)
+            c.live -= 1
+            table_remove(&c.table, m)
+            mem_free(m)
+            continue
         n = order_of(c).n
-        memcpy(name, element_key(item.e), STREAM_ID)
-        hash = item.e.hash
-        unindex(k, c, item.e)
-        remove_in(k, op, x, &c.table, &c.live, table_find(&c.table, name, STREAM_ID, hash))
+        memcpy(name, element_key(m), STREAM_ID)
+        hash = m.hash
+        unindex(k, c, m)
+        remove_in(k, op, x, &c.table, &c.live, m)
         reindex(k, c, span(name, STREAM_ID), hash)
         rank += order_of(c).n == n
     return reencode(k, &d.table, &d.live, e, was_live) if c != NULL else e

@@ -25,6 +25,9 @@ cdef struct Stream:
     # of how many ops of the log this state was when it was read; counts while recovering only
     uint64_t contains
     int floored             # `newest` has been raised to the floor of its key
+    # From the one id to the other all came late: a long run of such that readers pass over.
+    StreamId run_begin
+    StreamId run_end
 
 cdef inline Stream *stream_of(const Collection *c) noexcept nogil:
     return <Stream*>(<char*>c + sizeof(Collection) + sizeof(Order))

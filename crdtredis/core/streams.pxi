@@ -67,6 +67,7 @@ cdef enum:
     HEAD_DELETED = 100      # "d",
     HEAD_ADDED = 97         # "a": names of members of a head; see also HEAD_TOP
     LATE_SPARE = 1024       # late entries, more than twice the entries there, that are remembered
+    LATE_RUN = 64           # late entries side by side that readers are to pass over at once
     LOW_BITS = 16
 
 
@@ -215,6 +216,8 @@ cdef void late_add(Kernel *k, Stream *s, Span name, uint32_t hash, StreamId newe
 
 
 cdef void late_clear(Stream *s) noexcept nogil:
+    memset(&s.run_begin, 0, sizeof(StreamId))
+    memset(&s.run_end, 0, sizeof(StreamId))
     order_free(&s.arrived)
     table_clear(&s.late, free_visited, NULL)
     table_init(&s.late)
@@ -353,6 +356,29 @@ cdef void stream_after(Kernel *k, Collection *c, StreamPlace place,
     at.late = order_at(arrived, low, &at.arrived)
 
 
+cdef void skip_late(StreamCursor *at) noexcept nogil:
+    """By id, to the next that was not late. No such comes into a run of late ones any more, since
+    it is above all there is; so a long run is walked once."""
+    cdef Stream *s = stream_of(at.c)
+    cdef StreamId first, last
+    cdef size_t n = 0
+    while at.item != NULL and table_find(&s.late, element_key(at.item.e), STREAM_ID,
+                                         at.item.e.hash) != NULL:
+        last = id_of(element_key(at.item.e))
+        if n == 0:
+            first = last
+        n += 1
+        if id_below(last, s.run_end) and not id_below(last, s.run_begin):
+            at.item = order_at(order_of(at.c), rank_of(at.c, s.run_end), &at.order)
+            last = s.run_end
+        else:
+            at.item = order_next(&at.order)
+    if n > LATE_RUN and (rank_of(at.c, last) - rank_of(at.c, first)
+                         > rank_of(at.c, s.run_end) - rank_of(at.c, s.run_begin)):
+        s.run_begin = first
+        s.run_end = last
+
+
 cdef int next_arrived(StreamCursor *at, Element **m) noexcept nogil:
     cdef Table *late = &stream_of(at.c).late
     m[0] = NULL
@@ -360,9 +386,8 @@ cdef int next_arrived(StreamCursor *at, Element **m) noexcept nogil:
         m[0] = table_find(&at.c.table, element_key(at.late.e), STREAM_ID, at.late.e.hash)
         if m[0] == NULL:
             at.late = order_next(&at.arrived)
-    while (at.item != NULL and table_count(late)
-           and table_find(late, element_key(at.item.e), STREAM_ID, at.item.e.hash) != NULL):
-        at.item = order_next(&at.order)
+    if table_count(late):
+        skip_late(at)
     if at.item != NULL and (m[0] == NULL or not id_below(behind(at.late.e),
                                                          id_of(element_key(at.item.e)))):
         m[0] = at.item.e
@@ -440,9 +465,16 @@ cdef int head_sound(const Effect *x) noexcept nogil:
 
 
 cdef int stream_free_some(Collection *c, int *most) noexcept nogil:
-    if order_free_some(order_of(c), most) or order_free_some(&stream_of(c).arrived, most):
+    cdef Stream *s = stream_of(c)
+    cdef OrderCursor at
+    if order_free_some(order_of(c), most):
         return 1
-    table_clear(&stream_of(c).late, free_visited, NULL)
+    while s.arrived.n:
+        if most[0] <= 0:
+            return 1
+        most[0] -= 1
+        late_remove(s, order_at(&s.arrived, s.arrived.n - 1, &at).e)
+    table_clear(&s.late, NULL, NULL)
     return 0
 
 

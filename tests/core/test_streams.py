@@ -157,6 +157,45 @@ def test_late_entries_that_are_gone_are_forgotten_in_the_end():
     a.replica.check()
 
 
+@pytest.mark.parametrize("removes", ["XDEL", "XTRIM"])
+def test_late_entries_that_are_removed_are_forgotten_in_the_end(removes):
+    a, b = Node("a"), Node("b", seed=2)
+    a("XADD", "s", "1000000-0", "f", "v")
+    before = a("MEMORY", "USAGE", "s", "SAMPLES", 0)
+    for i in range(1, 3001):
+        b("XADD", "s", f"{i}-0", "f", "v")
+    a.receive(b.log)
+    if removes == "XDEL":
+        for i in range(1, 3001, 100):
+            a("XDEL", "s", *(f"{j}-0" for j in range(i, i + 100)))
+    else:
+        a("XTRIM", "s", "MAXLEN", 1)
+    assert a("XLEN", "s") == 1
+    assert a("MEMORY", "USAGE", "s", "SAMPLES", 0) - before < 1100 * 130
+    a.replica.check()
+
+
+def test_long_runs_of_late_entries_are_passed_over_and_nothing_else():
+    a, b = Node("a"), Node("b", seed=2)
+    order = [1, 60, 900, 50, 51, *range(100, 350), 950, *range(901, 940), 1000]
+    for i in order:
+        node = a if i in (1, 60, 900, 950, 1000) else b
+        node("XADD", "s", f"{i}-0", "f", "v")
+        if node is b:
+            a.receive(b.log)
+            b.log = b""
+    for gone in ([], [120], [100, 349], [50, 900], [60, 901, *range(130, 200)], [1, 950]):
+        a("XDEL", "s", *(f"{i}-0" for i in gone), "7777-0")
+        order = [i for i in order if i not in gone]
+        for count in (1, 7, 80, 1000):
+            got, last = [], "0"
+            while reply := a("XREAD", "COUNT", count, "STREAMS", "s", last):
+                got += [int(i[:-2]) for i, _ in reply[0][1]]
+                last = f"{got[-1]}-0"
+            assert got == order
+    a.replica.check()
+
+
 def test_nothing_is_left_behind():
     before = probe_memory()[0]
     a, b = interleaved(300)
