@@ -2850,8 +2850,8 @@ FAULTS = [
           "    while e != NULL and e.meta & E_ENTRY and g.type <= T_LIST:"),
     Fault("evict: above what may be owed, all keys go as fast as they can",
           "crdtredis/engine/evict.pxi",
-          "real/test_eviction.py"
-          "::test_counters_stay_where_limits_differ_and_clients_send_much_at_once",
+          "engine/test_evict.py"
+          "::test_above_what_may_be_owed_a_few_keys_go_for_each_command",
           "\n                or n >= EVICTED_AT_MOST and owes_much(d)):",
           "):"),
     Fault("HTTP: what another page's script asks for is made",
