@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 def check_files(config: Config) -> None:
     """StartError where OpenSSL would wait for a FIFO, or read a device without end."""
-    for name in ("tls_cert_file", "tls_key_file", "tls_ca_file"):
-        path = config.values[name]
+    named = [(name, config.values[name])
+             for name in ("tls_cert_file", "tls_key_file", "tls_ca_file", "tls_crl_file")]
+    for name, path in named + [("tls_more_certs", path) for path in config.tls_more_certs]:
         if path and os.path.exists(path) and not os.path.isfile(path):
             raise StartError(f"{name} {path}: expected a file", EXIT_CONFIG)
 
@@ -65,4 +66,9 @@ def clients_tls(config: Config) -> TlsContext:
     """For tls_port, of files that http_tls has looked at. ValueError where one will not do."""
     values = {name.removeprefix("tls_"): config.values[name] for name in TLS}
     values["session_cache_timeout"] = int(config.seconds("tls_session_cache_timeout"))
-    return TlsContext(**values)
+    more = values.pop("more_certs")
+    context = TlsContext(**values)
+    if more:
+        context.add([TlsContext(**values | {"cert_file": path, "key_file": path},
+                                named=("tls_more_certs", "tls_more_certs")) for path in more])
+    return context

@@ -93,6 +93,13 @@ def parts(executor: Any) -> Parts:
     return executor.server if executor.server is not None else SomeParts()
 
 
+def delays(executor: Any) -> dict[str, dict[str, Any]]:
+    """Replica.delays(), without those of replicas that were removed from the cluster."""
+    sync, found = parts(executor).sync, executor.replica.delays()
+    return {replica: d for replica, d in found.items()
+            if sync is None or not sync.registry.members.is_removed(replica)}
+
+
 def setting(executor: Any, name: str, default: Any) -> Any:
     config = parts(executor).config
     return getattr(config, name) if config is not None else default

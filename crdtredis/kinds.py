@@ -411,6 +411,10 @@ def is_pattern(text: str) -> bool:
     return 0 < len(text) <= 1000 and "\0" not in text
 
 
+def is_path(text: str) -> bool:
+    return 0 < len(text) <= 4096 and "\0" not in text
+
+
 def is_percentile(text: str) -> bool:
     return bool(re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,20})?", text)) and float(text) <= 100
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from crdtredis.kinds import (Bool, BufferLimits, Choice, Duration, Endpoint, Events, Fixed, Int,
                              Items, Kind, Octal, Peer, Protocols, Share, Size, Text, UserLines,
-                             is_address, is_key_pattern, is_pattern, is_peer, is_percentile)
+                             is_address, is_key_pattern, is_path, is_pattern, is_peer,
+                             is_percentile)
 
 MASK = "********"
 POLICIES = ("noeviction", "allkeys-lru", "volatile-lru", "allkeys-lfu", "volatile-lfu",
@@ -296,12 +297,20 @@ SETTINGS: tuple[Setting, ...] = (
           "Its private key in PEM format.", live=True, reference=True),
         *_secret("tls_key_file_pass", Text("a passphrase without line breaks, in UTF-8, or nothing",
                                            PASSWORD, 512), "Passphrase of the key.", live=True),
+        S("tls_more_certs", Items("a list of at most 64 paths without spaces and commas", is_path,
+                                  most=64), [],
+          "Further certificates for tls_port, each a file in PEM format with its chain and its "
+          "key: a client gets the first one that is for the name it asks for (SNI), else "
+          "tls_cert_file's.", live=True, reference=True),
         S("tls_ca_file", Text("a path, or nothing", r"[^\0]*"), "",
           "Authorities that certificates of clients, and those of peers, must lead to. Empty: the "
           "system's, for peers.", live=True, reference=True, redis="tls-ca-cert-file"),
         S("tls_ca_cert_dir", Text("a path, or nothing", r"[^\0]*"), "",
           "Directory of further authorities for clients, as openssl rehash leaves it.", live=True,
           reference=True),
+        S("tls_crl_file", Text("a path, or nothing", r"[^\0]*"), "",
+          "Revocation lists in PEM format, one of each authority: clients of tls_port whose "
+          "certificate stands in them are refused.", live=True, reference=True),
         S("tls_auth_clients", Choice("yes", "no", "optional"), "yes",
           "Clients of tls_port show a certificate of tls_ca_file or tls_ca_cert_dir: they must, "
           "need not, or may.", live=True),
@@ -493,7 +502,8 @@ EVICTION = ("maxmemory_policy", "maxmemory_samples", "lfu_log_factor", "lfu_deca
             "maxmemory_eviction_tenacity")
 # what engine.TlsContext takes, less "tls_"
 TLS = ("tls_cert_file", "tls_key_file", "tls_key_file_pass", "tls_ca_file", "tls_ca_cert_dir",
-       "tls_auth_clients", "tls_protocols", "tls_ciphers", "tls_ciphersuites",
+       "tls_more_certs", "tls_crl_file", "tls_auth_clients", "tls_protocols",
+       "tls_ciphers", "tls_ciphersuites",
        "tls_prefer_server_ciphers", "tls_session_caching", "tls_session_cache_size",
        "tls_session_cache_timeout")
 # Not a setting, since it says where the settings are.

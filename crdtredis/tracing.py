@@ -5,7 +5,9 @@ write here to each replica. Off, it costs nothing.
                     the arguments, which stay here.
     replicate       every tracing_interval, the next operation that clients make here: from the
       -> eu-2       moment it is logged here until eu-2 has logged it, a span for each peer that
-      -> us-1       was up. An error where PATIENCE was not enough.
+      -> us-1       was up. An error where PATIENCE was not enough, or the peer was removed.
+
+Spans are measured by the steady clock, so none ends before it began.
 
 The official SDK makes and sends the spans, as its own variables say (OTEL_EXPORTER_OTLP_ENDPOINT,
 OTEL_EXPORTER_OTLP_HEADERS, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_...). What a
@@ -14,9 +16,13 @@ collector does not take is dropped. The SDK is an optional extra, and no part of
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote
 
 from crdtredis import __version__
 from crdtredis.errors import EXIT_CONFIG, StartError
@@ -27,6 +33,32 @@ COMMANDS = 128          # slow ones that become spans, each time one looks
 LOOKS = 1.0             # seconds between looks at the slow log
 MISSING = ("tracing needs OpenTelemetry's SDK, which is not installed (pip install "
            "'crdtredis[tracing]'), and which the executable has no room for")
+HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
+HEADER = re.compile(r"[!#-'*+.0-9A-Z^-z|~-]+[ \t]*=[ !#-+\--:<-\[\]-~]*")
+SHORTENED = re.compile(rb"\.\.\. \((\d{1,9}) more arguments\)")     # the last of the slow log's 32
+
+
+def check_headers() -> None:
+    """StartError where a variable's headers will not do. They are secrets, and the SDK would log
+    them."""
+    for name in HEADERS:
+        headers = [h.strip() for h in os.environ.get(name, "").split(",")]
+        if not all(HEADER.fullmatch(h) and unquote(h).isascii() and unquote(h).isprintable()
+                   for h in headers if h):
+            raise StartError(f"tracing: {name}: expected NAME=VALUE,NAME=VALUE,..., whose values "
+                             "have signs as URLs have them (%20)", EXIT_CONFIG)
+
+
+def argument_count(args: list[bytes]) -> int:
+    """How many arguments an entry of the slow log had beside its name."""
+    more = SHORTENED.fullmatch(args[-1]) if len(args) == 32 else None
+    return len(args) - 1 + (int(more[1]) - 1 if more else 0)
+
+
+def clock() -> Callable[[], int]:
+    """Reads the time in ns; whoever sets the system's clock meanwhile, it goes on."""
+    offset = time.time_ns() - time.monotonic_ns()
+    return lambda: offset + time.monotonic_ns()
 
 
 def provider_of(replica: str) -> Any:
@@ -39,6 +71,7 @@ def provider_of(replica: str) -> Any:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as e:
         raise StartError(MISSING, EXIT_CONFIG) from e
+    check_headers()
     try:
         here = Resource.create({"service.name": "crdtredis", "service.instance.id": replica,
                                 "service.version": __version__})
@@ -90,7 +123,7 @@ class Tracing:
         command = args[0][:64].decode("ascii", "replace").upper()
         told: dict[str, Any] = {
             "db.system.name": "redis", "db.operation.name": command, "client.address": address,
-            "crdtredis.slowlog.id": number, "crdtredis.arguments": len(args) - 1}
+            "crdtredis.slowlog.id": number, "crdtredis.arguments": argument_count(args)}
         if name:
             told["crdtredis.client.name"] = name
         span = self._tracer.start_span(command, kind=SpanKind.SERVER, attributes=told,
@@ -110,31 +143,40 @@ class Tracing:
             await self._until(made)
             for actor in made()[:1]:
                 await self._follow_one(actor, before.get(actor, 0) + 1)
-            await asyncio.sleep(self._interval())
+            rested = time.monotonic()
+            while (left := rested + self._interval() - time.monotonic()) > 0:
+                await asyncio.sleep(min(left, LOOKS))           # the interval may change
 
     async def _follow_one(self, actor: int, seq: int) -> None:
         from opentelemetry.trace import SpanKind, set_span_in_context
 
-        peers = [p for p in self._service.registry.peers if p.state == "up"]
-        span = self._tracer.start_span("replicate", kind=SpanKind.PRODUCER, attributes={
-            "crdtredis.seq": seq, "crdtredis.peers": len(peers)})
+        peers, now = [p for p in self._service.registry.peers if p.state == "up"], clock()
+        span = self._tracer.start_span("replicate", kind=SpanKind.PRODUCER, start_time=now(),
+                                       attributes={"crdtredis.seq": seq,
+                                                   "crdtredis.peers": len(peers)})
         context = set_span_in_context(span)
         try:
-            await asyncio.gather(*(self._follow_to(p, actor, seq, context) for p in peers))
+            await asyncio.gather(*(self._follow_to(p, actor, seq, context, now) for p in peers))
         finally:
-            span.end()
+            span.end(now())
 
-    async def _follow_to(self, peer: Any, actor: int, seq: int, context: Any) -> None:
+    async def _follow_to(self, peer: Any, actor: int, seq: int, context: Any,
+                         now: Callable[[], int]) -> None:
         from opentelemetry.trace import Status, StatusCode
 
-        with self._tracer.start_as_current_span(
-                f"-> {peer.replica}", context=context,
-                attributes={"crdtredis.peer": peer.replica}) as span:
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    await self._until(lambda: peer.acked.get(actor, 0) >= seq)
-            except TimeoutError:
-                span.set_status(Status(StatusCode.ERROR, f"not there after {PATIENCE:g} s"))
+        registry = self._service.registry
+        span = self._tracer.start_span(f"-> {peer.replica}", context, start_time=now(),
+                                       attributes={"crdtredis.peer": peer.replica})
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._until(lambda: peer.acked.get(actor, 0) >= seq
+                                  or peer not in registry.peers)
+            if peer.acked.get(actor, 0) < seq:
+                span.set_status(Status(StatusCode.ERROR, "it is no peer any more"))
+        except TimeoutError:
+            span.set_status(Status(StatusCode.ERROR, f"not there after {PATIENCE:g} s"))
+        finally:
+            span.end(now())
 
     def _until(self, condition: Callable[[], Any]) -> Awaitable[None]:
         return self._service.registry.until(condition)

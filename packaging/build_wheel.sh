@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 work=$root/build/wheel
-rm -rf "$work/made" "$work/look"
+rm -rf "$work/made" "$work/look" "$work"/base/lib*      # a module that is no more would be packed, too
 mkdir -p "$work/made" "$work/look" dist
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 315532800)} PYTHONHASHSEED=0
 # As in build.sh: nothing of the place goes in, nor what was compiled here before, with other flags.
@@ -16,7 +16,8 @@ export CPPFLAGS="${CPPFLAGS:-} -g0 -ffile-prefix-map=$root=." LDSHARED="${CC:-gc
 printf '[build]\nbuild_base = %s/base\n' "$work" >"$work/setup.cfg"
 export DIST_EXTRA_CONFIG=$work/setup.cfg
 
-[ -x "$work/venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$work/venv"
+version=$("${PYTHON:-python3}" -VV)
+[ "$("$work/venv/bin/python" -VV 2>/dev/null)" = "$version" ] || "${PYTHON:-python3}" -m venv --clear "$work/venv"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check "wheel>=0.40"
 "$work/venv/bin/pip" wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$work/made" .
 made=$(ls "$work"/made/*.whl)
@@ -30,6 +31,5 @@ minor=$(objdump -T "${modules[@]}" | grep -o 'GLIBC_2\.[0-9]*' | cut -d. -f2 | s
 # 2.17 is the oldest that there is a tag for.
 [ "$minor" -ge 17 ] || minor=17
 (cd "$work/made" && "$work/venv/bin/python" -m wheel tags --remove --platform-tag "manylinux_2_${minor}_$(uname -m)" "$(basename "$made")" >/dev/null)
-rm -f dist/crdtredis-*.whl
-mv "$work"/made/*.whl dist/
-ls -1 dist/crdtredis-*.whl
+rm -f dist/crdtredis-*-"$(basename "$made" | cut -d- -f3)"-*.whl           # those for other Pythons stay
+for wheel in "$work"/made/*.whl; do mv "$wheel" dist/; echo "dist/$(basename "$wheel")"; done

@@ -5,7 +5,7 @@
 #   packaging/try_wheel.sh [WHEEL]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-wheel=$(realpath "${1:-$(ls dist/crdtredis-*.whl | head -n 1)}")
+wheel=$(realpath "${1:-$(ls -t dist/crdtredis-*.whl | head -n 1)}")
 work=$(mktemp -d)
 finish() { [ -z "${server:-}" ] || kill -9 "$server" 2>/dev/null || true; rm -rf "$work"; }
 trap finish EXIT

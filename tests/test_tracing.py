@@ -1,12 +1,16 @@
 """Spans reach a collector: of slow commands, and of operations on their way to other replicas."""
+import asyncio
 import os
 import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
+from crdtredis import tracing
+from crdtredis.errors import StartError
 from tests.real.cluster import ROOT, Cluster, Server, until
 
 if os.environ.get("CRDT_REDIS_EXECUTABLE"):
@@ -58,17 +62,21 @@ def variables(collector, **more):
             "OTEL_BSP_SCHEDULE_DELAY": "100", **more}
 
 
+def started(n, interval, **environment):
+    cluster = Cluster(n, tracing="yes", tracing_interval=interval)
+    for s in cluster:
+        s.start(wait=False, **environment)
+    for s in cluster:
+        s.wait_ready()
+    return cluster
+
+
 def attributes(span):
     return {a.key: a.value.string_value or a.value.int_value for a in span.attributes}
 
 
 def test_an_operation_is_followed_to_each_replica(processes, collector):
-    c = Cluster(3, tracing="yes", tracing_interval="100ms")
-    for s in c:
-        s.start(wait=False, **variables(collector, OTEL_EXPORTER_OTLP_HEADERS="x-key=k"))
-    for s in c:
-        s.wait_ready()
-    a, *others = c
+    a, *others = started(3, "100ms", **variables(collector, OTEL_EXPORTER_OTLP_HEADERS="x-key=k"))
     n = 0
 
     def followed():
@@ -103,6 +111,9 @@ def test_slow_commands_have_spans_without_arguments(processes, collector):
         assert found["client.address"] == entry[4].decode()
         assert span.end_time_unix_nano - span.start_time_unix_nano == entry[2] * 1000
         until(lambda: collector.spans("SLOWLOG"))
+        c("RPUSH", "l", *range(99))                     # of which the slow log keeps 32
+        (_, span), = until(lambda: collector.spans("RPUSH"))
+        assert attributes(span)["crdtredis.arguments"] == 100
     s.stop()
     assert not [taken for taken in collector.taken if b"secret" in taken.SerializeToString()]
 
@@ -114,6 +125,79 @@ def test_a_collector_that_is_not_there_stops_nothing(processes):
         assert [c("INCR", "k") for _ in range(3)] == [1, 2, 3]
         until(lambda: "opentelemetry" in s.log())
     assert s.stop() == 0
+
+
+def test_an_interval_that_is_changed_holds_at_once(processes, collector):
+    c = started(2, "1h", **variables(collector))
+    n = 0
+
+    def followed():
+        nonlocal n
+        n += 1
+        c[0]("SET", "k", n)
+        return [s for told, s in collector.spans("replicate")
+                if told["service.instance.id"] == "a"]
+
+    until(followed)
+    c[0]("CONFIG", "SET", "tracing-interval", "100ms")
+    until(lambda: len(followed()) > 2)
+
+
+def followed(acked, meanwhile):
+    """The spans of an operation that b has, or has not, once `meanwhile` has been called, if that
+    ends the wait."""
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    kept, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    registry = SimpleNamespace(peers=[SimpleNamespace(replica="b", state="up", acked={7: acked})])
+
+    async def until(condition):
+        meanwhile(registry)
+        assert condition()
+
+    registry.until = until
+    service = SimpleNamespace(registry=registry)
+    asyncio.run(tracing.Tracing(provider, service, list, float)._follow_one(7, 1))
+    return kept.get_finished_spans()
+
+
+def test_a_peer_that_is_removed_meanwhile_is_not_waited_for():
+    leg, way = followed(0, lambda registry: registry.peers.clear())
+    assert not leg.status.is_ok and leg.status.description == "it is no peer any more"
+    assert leg.parent.span_id == way.context.span_id and way.status.is_unset
+
+
+def test_no_span_ends_before_it_begins(monkeypatch):
+    """Though the clock is set back meanwhile."""
+    from opentelemetry.sdk import trace
+
+    def set_back(_):
+        for module in trace, tracing.time:
+            monkeypatch.setattr(module, "time_ns", lambda: 1)
+
+    leg, way = followed(1, set_back)
+    assert leg.status.is_unset
+    assert 1 < way.start_time <= leg.start_time <= leg.end_time <= way.end_time
+
+
+@pytest.mark.parametrize("text", ["Authorization: Bearer s3cret", "k=a,s3cret", "k=s3cret%0a",
+                                  "k=s3c;ret"])
+def test_headers_that_will_not_do_are_refused_and_not_told(monkeypatch, text):
+    for name in tracing.HEADERS:
+        with monkeypatch.context() as m:
+            m.setenv(name, text)
+            with pytest.raises(StartError) as e:
+                tracing.provider_of("a")
+            assert name in str(e.value) and "cret" not in str(e.value)
+
+
+def test_headers_that_will_do(monkeypatch):
+    for text in "", "a=b", " Authorization=Bearer x , k=%20y,", "a=":
+        monkeypatch.setenv(tracing.HEADERS[0], text)
+        tracing.check_headers()
 
 
 def test_without_the_sdk_it_is_told_at_the_start(tmp_path):

@@ -149,7 +149,7 @@ INCREASES = {"string": "INCRBY", "hash": "HINCRBY"}
       "numbers.", "O(N) with the replicas")
 def lag(session, argv):
     whole = verbose(list(argv), 1)
-    found = staleness.lags(session.replica.delays())
+    found = staleness.lags(info.delays(session.executor))
     return found if whole else [staleness.line(x) for x in found]
 
 

@@ -44,8 +44,9 @@ from crdtredis.commands.scored cimport CH, NX, XX, Scored, add_scored, store_sco
 from crdtredis.errors cimport (GEO_ANY, GEO_BOX_NEGATIVE, GEO_CORNERS, GEO_COUNT,
                                GEO_EXACTLY_ONE, GEO_HEIGHT,
                                GEO_NO_MEMBER, GEO_PLACE, GEO_RADIUS, GEO_RADIUS_NEGATIVE,
-                               GEO_RADIUS_STORE_WITH, GEO_STORE_WITH, GEO_UNIT, GEO_WIDTH)
-from crdtredis.numbers cimport REAL_TEXT, format_int64, format_long_double
+                               GEO_RADIUS_STORE_WITH, GEO_STORE_WITH, GEO_UNIT, GEO_VERTICES,
+                               GEO_WIDTH)
+from crdtredis.numbers cimport REAL_TEXT, format_int64, format_long_double, parse_int64
 
 from functools import partial
 
@@ -470,7 +471,8 @@ cdef int read_polygon(Call *c, int i, Area *a) noexcept nogil:
     a.shape = POLYGON
     a.unit = 1
     a.corners.n = 0
-    if not read_int(c, c.argv[i], &n):
+    if parse_int64(c.argv[i].p, c.argv[i].n, &n) != 1 or n != <int>n:
+        refuse(c, GEO_VERTICES)
         return 0
     if n < 3 or n > (c.argc - i - 1) // 2:
         refuse(c, GEO_CORNERS)

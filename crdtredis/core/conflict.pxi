@@ -57,18 +57,23 @@ cdef void count_meeting(Kernel *k, const Conflict *c, uint32_t lost) noexcept no
 
 
 cdef void note_conflict(Kernel *k, const Effect *at, const Cell *cell) noexcept nogil:
-    """Remembers the two latest of the writes that stand side by side."""
-    cdef Conflict *c = &k.conflicts.ring[k.conflicts.n % CONFLICTS]
+    """A write has come to stand beside others, as the first of its cell's. It lost to the one that
+    is shown; or that is it, and it won over the latest of the others. What the log brings back when
+    the process starts was noted when it came."""
+    cdef Conflict *c
     cdef Write *w[2]
     cdef Write *x = cell.writes
     cdef int i
+    if k.inbox.recovering:
+        return
     w[0] = cell_winner(&k.actors, cell)
-    w[1] = NULL
+    w[1] = x if x != w[0] else x.next
+    x = w[1].next if w[0] == x else NULL
     while x != NULL:
-        if (x != w[0]
-            and (w[1] == NULL or later(&k.actors, x.stamp, x.actor, w[1].stamp, w[1].actor))):
+        if later(&k.actors, x.stamp, x.actor, w[1].stamp, w[1].actor):
             w[1] = x
         x = x.next
+    c = &k.conflicts.ring[k.conflicts.n % CONFLICTS]
     k.conflicts.n += 1
     c.at = k.now
     c.db = at.db

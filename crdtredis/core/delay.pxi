@@ -69,7 +69,7 @@ cdef void note_delay(Kernel *k, uint16_t slot, uint64_t stamp) noexcept nogil:
     cdef uint16_t replica = k.actors.v[slot].replica_slot
     cdef int64_t ms = k.now - <int64_t>(stamp >> 16)
     cdef Delays *d = NULL
-    cdef uint32_t i
+    cdef uint32_t i, j
     if replica == k.actors.v[k.me].replica_slot:    # it had lost it
         return
     for i in range(k.delayed.n):
@@ -78,9 +78,13 @@ cdef void note_delay(Kernel *k, uint16_t slot, uint64_t stamp) noexcept nogil:
             break
     if d == NULL:
         i = k.delayed.n
-        if i == DELAYED_MOST:
-            return
-        if i & i - 1 == 0:
+        if i == DELAYED_MOST:                       # it takes the place of the longest silent
+            i = 0
+            for j in range(1, DELAYED_MOST):
+                if k.delayed.of[j].since < k.delayed.of[i].since:
+                    i = j
+            k.delayed.n -= 1
+        elif i & i - 1 == 0:
             k.delayed.replica = <uint16_t*>need_memory(realloc(k.delayed.replica,
                                                                (2 * i + 1) * sizeof(uint16_t)))
             k.delayed.of = <Delays*>need_memory(realloc(k.delayed.of,

@@ -16,7 +16,10 @@
 #   former is closed.
 # Buffers of connections that are idle are given back (SSL_MODE_RELEASE_BUFFERS).
 #
-# Not here: KTLS, early data (it may be replayed), stapling, several certificates by name.
+# Several certificates are several contexts: the first has the others for as long as it is there
+# itself (ex data of OpenSSL, since it may outlive its TlsContext while handshakes are under way).
+#
+# Not here: KTLS, early data (it may be replayed), stapling.
 
 import os
 
@@ -46,6 +49,8 @@ ctypedef int (*BioData)(void *bio, char *p, int n) noexcept nogil
 ctypedef long (*BioControl)(void *bio, int cmd, long n, void *p) noexcept nogil
 ctypedef int (*BioMake)(void *bio) noexcept nogil
 ctypedef void (*SslInfo)(const void *ssl, int where, int value) noexcept nogil
+ctypedef int (*Named)(void *ssl, int *alert, void *others) noexcept nogil
+ctypedef void (*ExFree)(void *parent, void *p, void *data, int i, long n, void *arg) noexcept nogil
 ctypedef int (*Password)(char *p, int n, int writing, void *user) noexcept nogil
 
 # What is used of OpenSSL, by its own names without what they begin with.
@@ -87,6 +92,22 @@ cdef struct OpenSsl:
     int (*ctx_set_tickets)(void *ctx, size_t n) noexcept nogil
     long (*ctx_set_timeout)(void *ctx, long s) noexcept nogil
     void (*ctx_set_info)(void *ctx, SslInfo fn) noexcept nogil
+    # ... its other certificates, and revocation lists
+    int (*ex_index)(int kind, long n, void *p, void *make, void *copy, ExFree fn) noexcept nogil
+    int (*ctx_set_ex)(void *ctx, int i, void *p) noexcept nogil
+    int (*ctx_keep)(void *ctx) noexcept nogil
+    long (*ctx_set_callback)(void *ctx, int cmd, Named fn) noexcept nogil
+    void *(*ctx_certificate)(const void *ctx) noexcept nogil
+    int (*x509_is_for)(void *x509, const char *name, size_t n, unsigned int flags,
+                       char **found) noexcept nogil
+    const char *(*ssl_name)(const void *ssl, int kind) noexcept nogil
+    void *(*ssl_ctx)(const void *ssl) noexcept nogil
+    void *(*ssl_set_ctx)(void *ssl, void *ctx) noexcept nogil
+    void *(*ctx_store)(const void *ctx) noexcept nogil
+    int (*store_flags)(void *store, unsigned long flags) noexcept nogil
+    void *(*store_lookup)(void *store, const void *method) noexcept nogil
+    const void *(*lookup_file)() noexcept nogil
+    int (*load_crl)(void *lookup, const char *path, int kind) noexcept nogil
     # ... and a connection
     void *(*ssl_new)(void *ctx) noexcept nogil
     void (*ssl_free)(void *ssl) noexcept nogil
@@ -107,6 +128,7 @@ cdef struct OpenSsl:
     void (*x509_free)(void *x509) noexcept nogil
     # of our own
     void *method                # BIO_METHOD
+    int others                  # index of a context's other contexts
 
 # In the order of OpenSsl. The first of two is the newer name.
 OPENSSL_NAMES = (
@@ -119,7 +141,10 @@ OPENSSL_NAMES = (
     "SSL_CTX_use_PrivateKey_file", "SSL_CTX_check_private_key", "SSL_CTX_set_default_passwd_cb",
     "SSL_CTX_set_default_passwd_cb_userdata", "SSL_CTX_set_cipher_list", "SSL_CTX_set_ciphersuites",
     "SSL_CTX_set_session_id_context", "SSL_CTX_set_num_tickets", "SSL_CTX_set_timeout",
-    "SSL_CTX_set_info_callback",
+    "SSL_CTX_set_info_callback", "CRYPTO_get_ex_new_index", "SSL_CTX_set_ex_data",
+    "SSL_CTX_up_ref", "SSL_CTX_callback_ctrl", "SSL_CTX_get0_certificate", "X509_check_host",
+    "SSL_get_servername", "SSL_get_SSL_CTX", "SSL_set_SSL_CTX", "SSL_CTX_get_cert_store",
+    "X509_STORE_set_flags", "X509_STORE_add_lookup", "X509_LOOKUP_file", "X509_load_crl_file",
     "SSL_new", "SSL_free", "SSL_set_bio", "SSL_set_accept_state", "SSL_get_rbio", "SSL_accept",
     "SSL_read", "SSL_write", "SSL_shutdown", "SSL_set_shutdown", "SSL_get_error",
     "SSL_get_verify_result", "SSL_get1_peer_certificate SSL_get_peer_certificate",
@@ -145,6 +170,11 @@ cdef enum:
     CTRL_READ_AHEAD = 41
     CTRL_SESSIONS = 42
     CTRL_SESSION_MODE = 44
+    CTRL_NAMED = 53             # a callback, for the name that the client wants,
+    CTRL_NAMED_ARG = 54         # and what it is given
+    NAMED_OK = 0
+    EX_CTX = 1
+    CRL_CHECKS = 0x4 | 0x8      # of a certificate, and of all that lead to its authority
     MODES = 0x1 | 0x2 | 0x10    # partial writes, from moving buffers; release buffers
     OP_IGNORE_EOF = 0x80        # 3.0 and later
     OP_NO_COMPRESSION = 0x20000
@@ -207,6 +237,7 @@ cdef void load_openssl() except *:
     openssl.meth_set_write(openssl.method, bio_write)
     openssl.meth_set_ctrl(openssl.method, bio_control)
     openssl.meth_set_create(openssl.method, bio_make)
+    openssl.others = openssl.ex_index(EX_CTX, 0, NULL, NULL, NULL, free_others)
     openssl.library = library
 
 
@@ -255,6 +286,29 @@ cdef int give_password(char *p, int n, int writing, void *user) noexcept nogil:
     return <int>length
 
 
+cdef void free_others(void *parent, void *p, void *data, int i, long n, void *arg) noexcept nogil:
+    cdef void **other = <void**>p
+    while other != NULL and other[0] != NULL:
+        openssl.ctx_free(other[0])
+        other += 1
+    free(p)
+
+
+cdef int choose_certificate(void *ssl, int *alert, void *p) noexcept nogil:
+    """The first one that is for the name that the client asks for; without any, its own."""
+    cdef const char *name = openssl.ssl_name(ssl, 0)
+    cdef void **other = <void**>p
+    cdef void *ctx = openssl.ssl_ctx(ssl)
+    if name != NULL:
+        while ctx != NULL:
+            if openssl.x509_is_for(openssl.ctx_certificate(ctx), name, strlen(name), 0, NULL) == 1:
+                openssl.ssl_set_ctx(ssl, ctx)
+                break
+            ctx = other[0]
+            other += 1
+    return NAMED_OK
+
+
 cdef bint is_locked(str path) except -1:
     with open(path, "rb") as f:
         return b"ENCRYPTED" in f.read(1 << 20)
@@ -264,7 +318,8 @@ cdef class TlsContext:
     """What a server's side of TLS is made of: certificate, key, who may connect and how. It does
     not change; connections keep the one that they began with.
 
-    Arguments are those settings' values whose names begin with tls_. ValueError says what is
+    Arguments are those settings' values whose names begin with tls_; `named` is what the
+    certificate and its key are called where a problem with them is told. ValueError says what is
     wrong with them, and which it is.
     """
 
@@ -272,12 +327,15 @@ cdef class TlsContext:
                   str ca_cert_dir="", str auth_clients="yes", str protocols="", str ciphers="",
                   str ciphersuites="", bint prefer_server_ciphers=False,
                   bint session_caching=True, long session_cache_size=20480,
-                  long session_cache_timeout=300):
+                  long session_cache_timeout=300, str crl_file="",
+                  tuple named=("tls_cert_file", "tls_key_file")):
         cdef uint64_t options = OP_NO_COMPRESSION | OP_NO_RENEGOTIATION
         cdef bytes cert = os.fsencode(cert_file)
         cdef bytes key = os.fsencode(key_file)
         cdef bytes ca = os.fsencode(ca_file)
         cdef bytes folder = os.fsencode(ca_cert_dir)
+        cdef bytes crl = os.fsencode(crl_file)
+        cdef void *store
         load_openssl()
         openssl.clear_errors()
         self.ctx = openssl.ctx_new(openssl.server_method())
@@ -311,36 +369,57 @@ cdef class TlsContext:
         self.password = key_file_pass.encode()
         openssl.ctx_set_passwd(self.ctx, give_password)
         openssl.ctx_set_passwd_user(self.ctx, <void*><char*>self.password)
-        for name, path in (("tls_cert_file", cert_file), ("tls_key_file", key_file),
-                           ("tls_ca_file", ca_file), ("tls_ca_cert_dir", ca_cert_dir)):
+        cert_name, key_name = named
+        for name, path in ((cert_name, cert_file), (key_name, key_file), ("tls_ca_file", ca_file),
+                           ("tls_ca_cert_dir", ca_cert_dir), ("tls_crl_file", crl_file)):
             try:
                 if path:
                     os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
             except OSError as e:
                 raise ValueError(f"{name} {path} cannot be read: {e.strerror}") from None
         if openssl.ctx_chain(self.ctx, cert) != 1:
-            raise ValueError(f"tls_cert_file {cert_file}: expected a certificate and those that "
+            raise ValueError(f"{cert_name} {cert_file}: expected a certificate and those that "
                              f"lead to its authority, in PEM format ({first_error()})")
         if (openssl.ctx_key(self.ctx, key, FILE_PEM) != 1
                 or openssl.ctx_check_key(self.ctx) != 1):
             text = first_error()
             if text == "key values mismatch":
-                raise ValueError(f"tls_key_file {key_file}: the key is not that of the certificate")
+                raise ValueError(f"{key_name} {key_file}: the key is not that of the certificate")
             # a wrong passphrase may make something of it that looks deciphered, and is no key
             if is_locked(key_file) or text in ("bad decrypt", "bad password read",
                                                "problems getting password",
                                                "interrupted or cancelled"):
-                raise ValueError(f"tls_key_file {key_file}: tls_key_file_pass does not open it")
-            raise ValueError(f"tls_key_file {key_file}: expected a private key in PEM format "
+                raise ValueError(f"{key_name} {key_file}: tls_key_file_pass does not open it")
+            raise ValueError(f"{key_name} {key_file}: expected a private key in PEM format "
                              f"({text})")
         if (ca or folder) and openssl.ctx_load_verify(
                 self.ctx, <const char*>ca if ca else NULL,
                 <const char*>folder if folder else NULL) != 1:
             raise ValueError(f"tls_ca_file {ca_file}: expected certificates in PEM format "
                              f"({first_error()})")
+        if crl:
+            store = openssl.ctx_store(self.ctx)
+            if openssl.load_crl(openssl.store_lookup(store, openssl.lookup_file()), crl,
+                                FILE_PEM) < 1:
+                raise ValueError(f"tls_crl_file {crl_file}: expected revocation lists in PEM "
+                                 f"format ({first_error()})")
+            openssl.store_flags(store, CRL_CHECKS)
         if auth_clients != "no":
             openssl.ctx_set_verify(self.ctx, 1 if auth_clients == "optional" else 3, NULL)
         openssl.clear_errors()
+
+    def add(self, list others):
+        """Certificates of other TlsContexts, for clients that ask for one of their names. Once,
+        and before the first client."""
+        cdef void **all = <void**>need_memory(calloc(<size_t>len(others) + 1, sizeof(void*)))
+        cdef TlsContext other
+        cdef size_t i
+        for i, other in enumerate(others):
+            openssl.ctx_keep(other.ctx)
+            all[i] = other.ctx
+        openssl.ctx_set_ex(self.ctx, openssl.others, all)
+        openssl.ctx_set_callback(self.ctx, CTRL_NAMED, choose_certificate)
+        openssl.ctx_ctrl(self.ctx, CTRL_NAMED_ARG, 0, all)
 
     def __dealloc__(self):
         if self.ctx != NULL:

@@ -329,7 +329,7 @@ class Snapshot:
 def render(fields: dict[str, Fields], peers: Iterable[PeerInfo], latencies: dict[str, list[int]],
            disk: Disk, delays: dict[str, dict[str, Any]]) -> tuple[bytes, str]:
     """(body, content type) of a scrape. latencies: Executor.latencies(), delays:
-    Replica.delays()."""
+    info.delays()."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Snapshot(fields, peers, latencies, disk, delays))
     return generate_latest(registry), CONTENT_TYPE_LATEST

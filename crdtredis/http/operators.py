@@ -109,7 +109,7 @@ class Operators:
         lags = self.server.followers.lags(self.server.replica.now, self.server.log.bytes_since)
         fields["followers"] = [f.fields() | {"lag_bytes": behind, "lag_ms": ms}
                                for f, behind, ms in lags]
-        delays = await self.ask(self.server.replica.delays)
+        delays = await self.ask(lambda: info.delays(self.server.executor))
         return as_json({**fields, "peers": [asdict(p) for p in self.service.peers()],
                         "staleness": staleness.lags(delays),
                         "clock": {f"{replica}/{epoch}": seq for (replica, epoch),
@@ -121,7 +121,7 @@ class Operators:
 
         executor = self.server.executor
         fields, latencies, delays = await self.ask(
-            lambda: (info.collect(executor), executor.latencies(), self.server.replica.delays()))
+            lambda: (info.collect(executor), executor.latencies(), info.delays(executor)))
         disk = await asyncio.to_thread(metrics.look, str(self.server.folder))
         body, kind = metrics.render(fields, self.service.peers(), latencies, disk, delays)
         return web.Response(body=body, headers={"Content-Type": kind})

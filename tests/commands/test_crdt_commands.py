@@ -119,6 +119,35 @@ def test_where_conflicts_are():
     assert b"db 0 hash 'plain': " in lines[2] and lines[:1] == c("CRDT.CONFLICTS", "TOP", 1)
 
 
+def test_what_comes_last_and_loses_is_the_loser():
+    """Of three that meet: c's write is the earliest, and comes when b's has lost already."""
+    for order in "bc", "cb":
+        a, *others = clients = [Client(x, resp=3) for x in "abc"]
+        for ms, x in zip((2, 1, 0), clients, strict=True):
+            x.now += ms
+            x("SET", "k", x.replica.id)
+        ops = {x.replica.id: x.replica.take_ops() for x in others}
+        for x in order:
+            a.replica.receive(ops[x])
+            found = a("CRDT.CONFLICTS", 1, "VERBOSE")[0]
+            assert (found[b"winner"][b"value"], found[b"loser"][b"value"]) == (b"a", x.encode())
+        met = {tuple(m[b"won"].items()) for m in a("CRDT.CONFLICTS", "TOP", "VERBOSE")}
+        assert met == {((b"a", 1), (b"b", 0)), ((b"a", 1), (b"c", 0))}
+
+
+def test_a_start_counts_no_conflicts():
+    """What the log brings back was counted when it came."""
+    a, b = Client("a"), Client("b")
+    for x in (a, b):
+        x("SET", "k", x.replica.id)
+    ops, again = [x.replica.take_ops() for x in (a, b)], Client("d")
+    again.replica.recovering = True
+    for batch in ops:
+        again.replica.receive(batch)
+    assert again("CRDT.CONFLICTS") == again("CRDT.CONFLICTS", "TOP") == []
+    assert again.replica.stats()["conflicts"] == 0 and len(again("CRDT.INSPECT", "k")) > 1
+
+
 def test_where_conflicts_are_takes_bounded_memory():
     """Of any number of prefixes the frequent one is not lost, and what it may be too high by is
     said."""

@@ -149,7 +149,9 @@ def test_stored_searches(sicily):
     (("GEOSEARCH", "g", "BYPOLYGON", 3, 1, 1, 1, 1, 2, 2, "BYBOX", 1, 1, "m"), "ERR syntax error"),
     (("GEOSEARCH", "g", "BYRADIUS", 1, "m", "BYPOLYGON", 3, 1, 1, 1, 1, 2, 2), "ERR syntax error"),
     *((("GEOSEARCH", "g", "BYPOLYGON", n, 1, 1, 1, 1, 2, 2),
-       "ERR GEOSEARCH BYPOLYGON must have at least 3 vertices") for n in (2, 4, -1, 1 << 62)),
+       "ERR GEOSEARCH BYPOLYGON must have at least 3 vertices") for n in (2, 4, -1, 2**31 - 1)),
+    *((("GEOSEARCH", "g", "BYPOLYGON", n, 1, 1, 1, 1, 2, 2), "ERR invalid number of vertices")
+      for n in ("x", "3.0", 1 << 31, -1 << 63, 1 << 64)),
     (("GEOSEARCH", "g", "FROMLONLAT", 0, 0, "BYBOX", "x", 1, "m"), "ERR need numeric width"),
     (("GEOSEARCH", "g", "FROMLONLAT", 0, 0, "BYBOX", 1, "x", "m"), "ERR need numeric height"),
     (("GEOSEARCH", "g", "FROMLONLAT", 0, 0, "BYBOX", 1, -1, "m"),

@@ -104,12 +104,15 @@ def test_own_operations_that_come_back_are_no_delays():
 
 
 def test_memory_is_bounded():
+    """The longest silent give way."""
     a = Replica("a", NOW)
     for i in range(300):
         other = Replica(f"r{i}", NOW)
-        other.now = a.now = NOW
+        other.now = a.now = NOW + i
         other.system_set(b"k", {b"f": b"v"})
         a.receive(other.take_ops())
+    assert a.delays().keys() == {f"r{i}" for i in range(44, 300)}
+    assert {d["ops"] for d in a.delays().values()} == {1}
     assert len(a.delays()) == 256 and len(staleness.lags(a.delays())) == 256
 
 

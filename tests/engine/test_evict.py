@@ -112,7 +112,7 @@ def test_counters_leave_tombstones_and_do_not_drag_all_keys_along():
 
 
 def test_above_what_may_be_owed_a_few_keys_go_for_each_command():
-    """Others do not know of the tombstones yet, so no key that goes makes room: counted, not timed."""
+    """Others do not know of the tombstones yet, so no key that goes makes room."""
     other = Client("b")
     for i in range(4000):
         other("INCR", f"n{i}")

@@ -104,11 +104,13 @@ def test_removed_anywhere_is_removed_everywhere_and_comes_back_with_all_it_has(s
     mesh(a, b, c, d)
     d("SET", "before", 1)
     until(lambda: a("GET", "before"))
+    assert any(line.startswith(b"d: ") for line in a("CRDT.LAG"))
     assert b("CRDT.PEER", "REMOVE", "d") == b"OK"
     until(lambda: up(a) == {"b", "c"} and up(b) == {"a", "c"} and up(c) == {"a", "b"})
     until(lambda: up(d) == set())
     until(lambda: any("was removed from the cluster" in r for r in health(d)["reasons"]))
     assert not any("removed" in r for r in health(a)["reasons"])
+    assert not any(line.startswith(b"d: ") for line in a("CRDT.LAG"))
     d("SET", "meanwhile", 1)
     c("SET", "theirs", 1)
     d.restart()                                         # it knows, or is told

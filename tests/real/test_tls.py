@@ -32,7 +32,9 @@ def openssl(*argv, stdin="", timeout=20):
 @pytest.fixture(scope="module")
 def pem(tmp_path_factory):
     """ca; server, other (server's too), client, expired: signed by it; foreign: by foreign-ca;
-    own: by itself. Each as NAME.crt and NAME.key; locked.key: server.key with a passphrase."""
+    own: by itself. Each as NAME.crt and NAME.key; locked.key: server.key with a passphrase.
+    eu.pem, us.pem: certificate and key of eu.test, and of us.test and *.us.test, signed by ca.
+    none.crl, client.crl: lists of ca without and with client; foreign.crl: of foreign-ca."""
     folder = tmp_path_factory.mktemp("pem")
 
     def made(*argv):
@@ -54,6 +56,23 @@ def pem(tmp_path_factory):
     sign("client", "ca", "-days", 9)
     sign("expired", "ca", "-days", -1)
     sign("foreign", "foreign-ca", "-days", 9)
+    for name, names in ("eu", "DNS:eu.test"), ("us", "DNS:us.test,DNS:*.us.test"):
+        (folder / "names").write_text(f"subjectAltName={names}\n")
+        sign(name, "ca", "-days", 9, "-extfile", folder / "names")
+        (folder / f"{name}.pem").write_text((folder / f"{name}.crt").read_text()
+                                            + (folder / f"{name}.key").read_text())
+    (folder / "index").touch()
+    (folder / "ca.cnf").write_text(f"[ca]\ndefault_ca=d\n[d]\ndatabase={folder / 'index'}\n"
+                                   "default_md=sha256\ndefault_crl_days=9\n")
+
+    def crl(name, ca, *options):
+        made("ca", "-config", folder / "ca.cnf", "-cert", folder / f"{ca}.crt", "-keyfile",
+             folder / f"{ca}.key", *(options or ("-gencrl", "-out", folder / f"{name}.crl")))
+
+    crl("none", "ca")
+    crl("foreign", "foreign-ca")
+    crl("", "ca", "-revoke", folder / "client.crt")
+    crl("client", "ca")
     made("ec", "-in", folder / "server.key", "-aes256", "-passout", "pass:sesame", "-out",
          folder / "locked.key")
     return folder
@@ -298,6 +317,100 @@ def test_a_certificate_names_its_user(server, pem):
         c("CONFIG", "SET", "tls-auth-clients-user", "off")
     with Secure(a, pem, "client") as c, pytest.raises(ReplyError, match="NOAUTH"):
         c("ACL", "WHOAMI")
+
+
+def test_a_revoked_certificate_is_refused(server, pem, tmp_path):
+    """From the next connection on. The file takes a list of each authority that leads to one."""
+    lists = tmp_path / "lists"
+    shutil.copy(pem / "none.crl", lists)
+    a = server(**flags(pem, tls_auth_clients="yes", tls_crl_file=lists))
+    with Secure(a, pem, "client") as old:
+        assert connects(a, pem, "client") and connects(a, pem, "server")
+        shutil.copy(pem / "client.crl", lists)
+        a("CONFIG", "SET", "tls-crl-file", lists)
+        assert not connects(a, pem, "client") and connects(a, pem, "server")
+        until(lambda: "its certificate is not accepted: certificate revoked" in a.log())
+        assert old("PING") == b"PONG"
+        shutil.copy(pem / "none.crl", lists)
+        os.kill(a.pid, 1)
+        until(lambda: "certificates read again" in a.log())
+        assert connects(a, pem, "client")
+    # a list of another authority says nothing of this one's, and what is no list is refused
+    a("CONFIG", "SET", "tls-crl-file", pem / "foreign.crl")
+    assert not connects(a, pem, "client")
+    until(lambda: "its certificate is not accepted: unable to get certificate CRL" in a.log())
+    lists.write_text((pem / "foreign.crl").read_text() + (pem / "client.crl").read_text())
+    a("CONFIG", "SET", "tls-crl-file", lists)
+    assert connects(a, pem, "server") and not connects(a, pem, "client")
+    lists.write_text((pem / "foreign-ca.crt").read_text())
+    for path, said in ((lists, "expected revocation lists in PEM format"),
+                       (tmp_path / "absent", "cannot be read"), (tmp_path, "expected a file")):
+        with pytest.raises(ReplyError, match=f"tls_crl_file.*{said}"):
+            a("CONFIG", "SET", "tls-crl-file", path)
+    # who brings a certificate of an authority in the lists' file is not let in by that
+    lists.write_text((pem / "foreign-ca.crt").read_text() + (pem / "none.crl").read_text())
+    a("CONFIG", "SET", "tls-crl-file", lists)
+    assert connects(a, pem, "client") and not connects(a, pem, "foreign")
+    a("CONFIG", "SET", "tls-crl-file", "")
+    assert connects(a, pem, "client")
+
+
+def named(server, pem, name):
+    """The common name of the certificate that a client of this name sees."""
+    result = openssl("s_client", "-connect", f"localhost:{server.settings['tls_port']}",
+                     "-CAfile", pem / "ca.crt", *(("-servername", name) if name else
+                                                  ("-noservername",)), stdin="QUIT\r\n")
+    return result.stdout.partition("subject=")[2].partition("\n")[0].replace("CN", "").strip(" =")
+
+
+def test_a_client_gets_the_certificate_of_the_name_it_asks_for(server, pem, tmp_path):
+    a = server(**flags(pem, tls_auth_clients="optional", tls_auth_clients_user="CN",
+                       tls_more_certs=f"{pem / 'eu.pem'},{pem / 'us.pem'}"))
+    asked = ("eu.test", "us.test", "x.us.test", "x.y.us.test", "EU.TEST", "localhost", "nowhere",
+             "")
+    assert [named(a, pem, name) for name in asked] == [
+        "eu", "us", "us", "server", "eu", "server", "server", "server"]
+    # who may connect, and as whom, does not depend on it
+    a("ACL", "SETUSER", "client", "on", "+@all")
+    context = ssl.create_default_context(cafile=pem / "ca.crt")
+    for client, who in ("client", "client"), ("foreign", None):
+        context.load_cert_chain(pem / f"{client}.crt", pem / f"{client}.key")
+        s = socket.create_connection(("127.0.0.1", a.settings["tls_port"]))
+        try:
+            with context.wrap_socket(s, server_hostname="x.us.test") as tls:
+                tls.sendall(b"ACL WHOAMI\r\n")
+                assert tls.recv(100) == f"${len(who)}\r\n{who}\r\n".encode()
+        except OSError:
+            assert who is None
+    # a session is resumed, whatever the certificate was
+    context, session = ssl.create_default_context(cafile=pem / "ca.crt"), None
+    for reused in False, True:
+        s = socket.create_connection(("127.0.0.1", a.settings["tls_port"]))
+        with context.wrap_socket(s, server_hostname="eu.test", session=session) as tls:
+            tls.sendall(b"PING\r\n")
+            assert tls.recv(100) == b"+PONG\r\n" and tls.session_reused == reused
+            session = tls.session
+    # changed while a handshake is under way, and while clients are connected
+    half = socket.create_connection(("127.0.0.1", a.settings["tls_port"]))
+    half.sendall(b"\x16\x03\x01\x02")
+    with Secure(a, pem) as old:
+        shutil.copy(pem / "eu.pem", tmp_path / "one.pem")
+        a("CONFIG", "SET", "tls-more-certs", tmp_path / "one.pem")
+        assert [named(a, pem, name) for name in ("eu.test", "us.test")] == ["eu", "server"]
+        shutil.copy(pem / "us.pem", tmp_path / "one.pem")
+        a("CONFIG", "SET", "tls-more-certs", tmp_path / "one.pem")
+        assert [named(a, pem, name) for name in ("eu.test", "us.test")] == ["server", "us"]
+        assert old("PING") == b"PONG"
+    half.close()
+    (tmp_path / "none").write_text("none")
+    for path, said in ((tmp_path / "none", "expected a certificate"), (tmp_path, "expected a file"),
+                       (pem / "eu.crt", "expected a private key"),
+                       (tmp_path / "absent", "cannot be read")):
+        with pytest.raises(ReplyError, match=f"tls_more_certs {path}.*{said}"):
+            a("CONFIG", "SET", "tls-more-certs", f"{pem / 'eu.pem'} {path}")
+    assert named(a, pem, "us.test") == "us"
+    a("CONFIG", "SET", "tls-more-certs", "")
+    assert named(a, pem, "us.test") == "server"
 
 
 def test_protocols_and_ciphers(shared, pem):
