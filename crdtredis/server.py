@@ -273,21 +273,43 @@ class Server:
 
     # ---- sockets ---------------------------------------------------------------------------------
 
+    def _listen_at(self, port: int, tls: bool = False) -> None:
+        config, found = self.config, 0
+        for host, may_fail in hosts(config.bind if port else ()).items():
+            try:
+                self.engine.listen_tcp(host, port, config.tcp_backlog, tls)
+                found += 1
+            except OSError as e:
+                if not may_be_missing(may_fail, e):
+                    raise StartError(f"cannot listen on {show(host, port)} "
+                                     f"({'tls_port' if tls else 'port'}): {e.strerror or e}",
+                                     EXIT_ADDRESS) from None
+        if port and not found:
+            raise StartError(f"none of the addresses {', '.join(config.bind)} can "
+                             "be listened on", EXIT_ADDRESS)
+
+    def _move_tls(self, port: int) -> None:
+        """Listens for TLS at another port, or at none. ValueError where that is impossible: then
+        nothing has changed."""
+        if port == self._tls_port:
+            return
+        before = self.engine.tls_listeners()
+        if port:
+            self._renew_tls()                           # there may be none yet
+        try:
+            self._listen_at(port, tls=True)
+        except StartError as e:
+            self.engine.leave(set(self.engine.tls_listeners()) - set(before))
+            raise ValueError(str(e)) from None
+        self.engine.leave(before)
+        self._tls_port = port
+        log.info("clients: %s", ", ".join(self.engine.addresses()))
+
     def _listen(self) -> None:
         config = self.config
-        for port, name in ((config.server_port, "port"), (config.tls_port, "tls_port")):
-            found = 0
-            for host, may_fail in hosts(config.bind if port else ()).items():
-                try:
-                    self.engine.listen_tcp(host, port, config.tcp_backlog, name == "tls_port")
-                    found += 1
-                except OSError as e:
-                    if not may_be_missing(may_fail, e):
-                        raise StartError(f"cannot listen on {show(host, port)} ({name}): "
-                                         f"{e.strerror or e}", EXIT_ADDRESS) from None
-            if port and not found:
-                raise StartError(f"none of the addresses {', '.join(config.bind)} can "
-                                 "be listened on", EXIT_ADDRESS)
+        self._listen_at(config.server_port)
+        self._listen_at(config.tls_port, tls=True)
+        self._tls_port = config.tls_port
         if config.unixsocket:
             path = config.unixsocket
             try:
@@ -787,6 +809,8 @@ class Server:
         """Config's observer: in the main thread at once, else in its next iteration."""
         if name in TLS:
             self._renew_tls()
+        elif name == "tls_port":
+            self._move_tls(value)                       # changed by clients: in the main thread
         elif threading.current_thread() is threading.main_thread():
             self.apply(name, value)
         else:
@@ -825,8 +849,8 @@ class Server:
             engine.handshake_timeout = config.ms(name)
         elif name == "tls_auth_clients_user":
             engine.on_certificate = executor.users.login_by_certificate if value == "CN" else None
-        elif name in TLS:
-            pass                                        # see _renew_tls
+        elif name in TLS or name == "tls_port":
+            pass                                        # see _renew_tls, _move_tls
         elif name in ("max_memory", "maxmemory_clients"):
             executor.max_memory = config.max_memory
             most = config.maxmemory_clients

@@ -288,7 +288,7 @@ SETTINGS: tuple[Setting, ...] = (
     *_declare(
         "TLS",
         S("tls_port", Int(0, 65535), 0,
-          "TCP port for Redis clients that speak TLS, beside server_port; 0: none."),
+          "TCP port for Redis clients that speak TLS, beside server_port; 0: none.", live=True),
         S("tls_cert_file", Text("a path, or nothing", r"[^\0]*"), "",
           "Certificate in PEM format, with those that lead to its authority: for tls_port and, "
           "with enable_tls, for http_port. Setting it again, and SIGHUP, read the files again.",

@@ -686,7 +686,7 @@ cdef class Replica:
     cdef dict conflict(self, const Conflict *c):
         sides = [{"actor": self.name(c.actor[j]), "ms": c.stamp[j] >> 16,
                   "counter": c.stamp[j] & 0xffff,
-                  "value": c.value[j][:c.n[j]]} for j in range(2)]
+                  "value": conflict_text(c, j)} for j in range(2)]
         return {"ms": c.at, "db": c.db, "key": c.key[:c.key_n], "type": TYPE_NAMES[c.type],
                 "name": c.name[:c.name_n], "winner": sides[0], "loser": sides[1]}
 
@@ -734,6 +734,15 @@ cdef class Replica:
         keyspace."""
         check_kernel(&self.k)
 
+
+
+cdef bytes conflict_text(const Conflict *c, int side):
+    """As a client knows it: a score is a number."""
+    cdef double score
+    if c.type != T_ZSET or c.n[side] != sizeof(double):
+        return c.value[side][:c.n[side]]
+    memcpy(&score, c.value[side], sizeof(double))
+    return repr(score).removesuffix(".0").encode()
 
 
 cdef bytes number_text(const Number *v):

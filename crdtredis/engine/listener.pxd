@@ -33,6 +33,7 @@ cdef class Listeners(Connections):
     cdef public bint protected_mode     # reject other hosts while there is no password
     cdef int keepalive                  # s, 0: off
 
+    cdef void close_listener(self, int i) noexcept nogil
     cdef void close_listeners(self) noexcept nogil
     cdef add_listener(self, s, str path, bint tls)
 

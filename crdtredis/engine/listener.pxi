@@ -28,13 +28,26 @@ cdef class Listeners(Connections):
     def __dealloc__(self):
         self.close_listeners()
 
+    cdef void close_listener(self, int i) noexcept nogil:
+        if self.listeners[i].fd >= 0:
+            close(self.listeners[i].fd)
+            self.listeners[i].fd = -1
+            self.listeners[i].backlog = BACKLOG_NONE
+
     cdef void close_listeners(self) noexcept nogil:
         cdef int i
         for i in range(self.listener_n):
-            if self.listeners[i].fd >= 0:
-                close(self.listeners[i].fd)
-                self.listeners[i].fd = -1
-                self.listeners[i].backlog = BACKLOG_NONE
+            self.close_listener(i)
+
+    def tls_listeners(self) -> list[int]:
+        """Numbers of the sockets that clients come in by who speak TLS: see leave."""
+        return [i for i in range(self.listener_n)
+                if self.listeners[i].fd >= 0 and self.listeners[i].is_tls]
+
+    def leave(self, listeners):
+        """Listens there no more. Who came in by one of them stays."""
+        for i in listeners:
+            self.close_listener(i)
 
     @property
     def max_clients(self) -> int:
@@ -66,7 +79,7 @@ cdef class Listeners(Connections):
         cdef int i
         self.keepalive = seconds
         for i in range(self.listener_n):
-            if not self.listeners[i].is_unix:
+            if not self.listeners[i].is_unix and self.listeners[i].fd >= 0:
                 with socket.socket(fileno=os.dup(self.listeners[i].fd)) as s:
                     self.set_keepalive(s)
 
@@ -121,16 +134,19 @@ cdef class Listeners(Connections):
         cdef Listener *l
         # What is shown of it: whole characters of UTF-8, whatever bytes the path has.
         cdef bytes name = path.encode("utf-8", "replace")[:60].decode("utf-8", "ignore").encode()
-        if self.listener_n == LISTENERS:
+        cdef int i = 0
+        while i < self.listener_n and self.listeners[i].fd >= 0:
+            i += 1
+        if i == LISTENERS:
             raise OSError("too many addresses to listen on")
-        l = &self.listeners[self.listener_n]
-        self.add_fd(s.fileno(), TAG_LISTENER + self.listener_n)
+        l = &self.listeners[i]
+        self.add_fd(s.fileno(), TAG_LISTENER + i)
         l.fd = s.detach()
         l.is_unix = bool(path)
         l.is_tls = tls
         l.backlog = BACKLOG_NOW
         memcpy(l.path, PyBytes_AS_STRING(name), len(name) + 1)
-        self.listener_n += 1
+        self.listener_n = max(self.listener_n, i + 1)
 
     def addresses(self) -> list[str]:
         """Where it listens: "ip:port", "[ip]:port", perhaps with " (TLS)" behind, or the path of a

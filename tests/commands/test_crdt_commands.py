@@ -119,6 +119,15 @@ def test_where_conflicts_are():
     assert b"db 0 hash 'plain': " in lines[2] and lines[:1] == c("CRDT.CONFLICTS", "TOP", 1)
 
 
+def test_scores_that_meet_are_told_as_numbers():
+    a, b = Client("a", resp=3), Client("b", resp=3)
+    for x, score in (a, 1), (b, "-2.5"):
+        x("ZADD", "z", score, "m")
+    exchange(a, b)
+    assert a("CRDT.CONFLICTS")[0].endswith(b"db 0 zset 'z' 'm': '-2.5' of b won over '1' of a")
+    assert b"'-2.5' of b won over '1' of a" in a("CRDT.CONFLICTS", "TOP")[0]
+
+
 def test_what_comes_last_and_loses_is_the_loser():
     """Of three that meet: c's write is the earliest, and comes when b's has lost already."""
     for order in "bc", "cb":

@@ -246,6 +246,41 @@ def test_tls_alone(processes, pem):
     assert server.stop() == 0
 
 
+def test_the_port_is_changed_while_it_runs(server, pem):
+    """Who is connected stays; what cannot be had changes nothing."""
+    one, two, taken = free_port(), free_port(), socket.create_server(("127.0.0.1", 0))
+    files = [x for name, value in flags(pem).items() if name != "tls_port"
+             for x in (name.replace("_", "-").replace("ca-file", "ca-cert-file"), value)]
+    a = server()
+    a.settings["tls_port"] = one
+    with pytest.raises(ReplyError, match="expected a readable PEM file, since there is a tls_port"):
+        a("CONFIG", "SET", "tls-port", one)
+    a("CONFIG", "SET", "tls-port", one, *files)
+    with Secure(a, pem) as old:
+        assert old("PING") == b"PONG" and a("CONFIG", "GET", "tls-port")[1] == b"%d" % one
+        for port, said in ((taken.getsockname()[1], "Address already in use"),
+                           (a.port, "expected another port than"), ("x", "expected")):
+            with pytest.raises(ReplyError, match=said):
+                a("CONFIG", "SET", "tls-port", port)
+            assert connects(a, pem) and a("CONFIG", "GET", "tls-port")[1] == b"%d" % one
+        # not this one, though the other setting comes too late
+        with pytest.raises(ReplyError, match="No such file"):
+            a("CONFIG", "SET", "tls-port", two, "tls-ca-cert-dir", pem / "absent")
+        assert connects(a, pem) and old("PING") == b"PONG"
+        for _ in range(20):                             # more often than there is room for sockets
+            a("CONFIG", "SET", "tls-port", two)
+            a.settings["tls_port"], one, two = two, two, one
+            assert connects(a, pem) and old("PING") == b"PONG"
+            with pytest.raises(OSError):
+                socket.create_connection(("127.0.0.1", two))
+        a("CONFIG", "SET", "tls-port", 0)
+        assert not connects(a, pem) and old("PING") == b"PONG"
+        a("CONFIG", "SET", "tls-port", one)
+        assert connects(a, pem)
+    taken.close()
+    assert a.stop() == 0
+
+
 # ---- who may connect -----------------------------------------------------------------------------
 
 
