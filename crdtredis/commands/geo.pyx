@@ -20,7 +20,8 @@ order of every floating point operation: scores, digits and the verdict on place
 are the same.
 
 What is not Redis's: of places at exactly the same distance, COUNT takes those found first; Redis's
-partial sorting takes any.
+partial sorting takes any. What is not Valkey's: it overlooks places in polygons that reach around
+half of the earth, or whose centre is beyond the edge of the map.
 
 Source of the idea: G. Niemeyer's geohash (2008) and Morton's order (1966).
 """
@@ -236,13 +237,17 @@ cdef void centre_polygon(Area *a) noexcept nogil:
 
 
 cdef double bound_polygon(Area *a, Place *low, Place *high) noexcept nogil:
-    """low and high: the corners of the box around it; returns how far its corners are at most."""
+    """low and high: the corners of the box around it; returns how far its places are at most. That
+    is as far as the box's corners where none is more than a quarter of the earth east or west of
+    the centre; farther, places between the corners may be the farthest."""
     cdef Place *p = <Place*>a.corners.p
     cdef size_t i
     low[0] = high[0] = p[0]
     for i in range(1, a.corners.n // sizeof(Place)):
         low[0] = place(min(low.lon, p[i].lon), min(low.lat, p[i].lat))
         high[0] = place(max(high.lon, p[i].lon), max(high.lat, p[i].lat))
+    if max(high.lon - a.centre.lon, a.centre.lon - low.lon) > 90:
+        return MAP
     return max(max(distance(a.centre, low[0]), distance(a.centre, high[0])),
                max(distance(a.centre, place(low.lon, high.lat)),
                    distance(a.centre, place(high.lon, low.lat))))
@@ -284,13 +289,17 @@ cdef void cover(Area *a, Cell *cells) noexcept nogil:
     cdef Place low, high
     cdef int step = step_for(bound(a, &low, &high), a.centre.lat)
     cdef int i, no_west, no_east, no_south, no_north
-    cdef Cell c = cell_at(a.centre, MAX_LATITUDE, step)
+    cdef Place centre = a.centre
+    cdef Cell c
+    if a.shape == POLYGON:              # it may be north, south or east of the last cell
+        centre = place(within(centre.lon, 179.999999), within(centre.lat, MAX_LATITUDE - 1e-6))
+    c = cell_at(centre, MAX_LATITUDE, step)
     if step > 1 and (south_of(moved(c, 0, 1).y + 1, step) < high.lat
                      or south_of(moved(c, 0, -1).y, step) > low.lat
                      or west_of(moved(c, 1, 0).x + 1, step) < high.lon
                      or west_of(moved(c, -1, 0).x, step) > low.lon):
         step -= 1
-        c = cell_at(a.centre, MAX_LATITUDE, step)
+        c = cell_at(centre, MAX_LATITUDE, step)
     no_south = step > 1 and south_of(c.y, step) < low.lat
     no_north = step > 1 and south_of(c.y + 1, step) > high.lat
     no_west = step > 1 and west_of(c.x, step) < low.lon

@@ -105,6 +105,34 @@ def test_polygons(sicily):
     assert sicily("ZRANGE", "t", 0, -1, "WITHSCORES") == [b"Catania", b"7.78503035583421e+4"]
 
 
+
+def in_polygon(corners, x, y):
+    """Does a ray to the east cross its edges an odd number of times?"""
+    crossed = 0
+    for (x1, y1), (x2, y2) in zip(corners, corners[1:] + corners[:1]):
+        crossed += (y1 > y) != (y2 > y) and x < (x2 - x1) * (y - y1) / (y2 - y1) + x1
+    return crossed % 2 == 1
+
+
+def test_polygons_hold_what_is_in_them_however_large_they_are():
+    """Around the earth, with a centre beyond the poles' edges of the map or at its seam: every
+    place is looked at."""
+    rng, c = random.Random(7), Client()
+    c("GEOADD", "g", *(part for i in range(300)
+                       for part in (rng.uniform(-179, 179), rng.uniform(-84, 84), i)))
+    c("GEOADD", "g", 64.946, 17.96, "far")
+    names = c("ZRANGE", "g", 0, -1)
+    places = {n: tuple(map(float, at)) for n, at in zip(names, c("GEOPOS", "g", *names))}
+    polygons = [[(180, NORTH), (-179.99, 85), (0, -NORTH), (0, 85), (-179.99, NORTH)],
+                [(180, -NORTH), (-179.99, -NORTH), (179.99, NORTH), (-180, NORTH), (180, 0)],
+                [(180, 0), (-179.99, 0), (179.99, 27.79946)]]
+    for wide, tall in [(180, NORTH), (120, 20), (60, 80), (5, 5)] * 15:
+        polygons.append([(rng.uniform(-wide, wide), rng.uniform(-tall, tall))
+                         for _ in range(rng.choice([3, 4, 9]))])
+    for corners in polygons:
+        found = c("GEOSEARCH", "g", "BYPOLYGON", len(corners), *(v for at in corners for v in at))
+        assert sorted(found) == sorted(n for n, at in places.items() if in_polygon(corners, *at))
+
 def test_stored_searches(sicily):
     sicily("SET", "t", "a string")
     assert sicily("GEOSEARCHSTORE", "t", "g", "FROMLONLAT", 15, 37, "BYRADIUS", 200, "km") == 2
