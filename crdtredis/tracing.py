@@ -33,14 +33,19 @@ COMMANDS = 128          # slow ones that become spans, each time one looks
 LOOKS = 1.0             # seconds between looks at the slow log
 MISSING = ("tracing needs OpenTelemetry's SDK, which is not installed (pip install "
            "'crdtredis[tracing]'), and which the executable has no room for")
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
 HEADER = re.compile(r"[!#-'*+.0-9A-Z^-z|~-]+[ \t]*=[ !#-+\--:<-\[\]-~]*")
 SHORTENED = re.compile(rb"\.\.\. \((\d{1,9}) more arguments\)")     # the last of the slow log's 32
 
 
-def check_headers() -> None:
-    """StartError where a variable's headers will not do. They are secrets, and the SDK would log
-    them."""
+def check_variables() -> None:
+    """StartError where an address or headers will not do. They may hold secrets, and the SDK would
+    log them."""
+    for name in ENDPOINTS:
+        if not re.match(r"https?://|$", os.environ.get(name, ""), re.I):
+            raise StartError(f"tracing: {name}: expected http://HOST:PORT or https://HOST:PORT",
+                             EXIT_CONFIG)
     for name in HEADERS:
         headers = [h.strip() for h in os.environ.get(name, "").split(",")]
         if not all(HEADER.fullmatch(h) and unquote(h).isascii() and unquote(h).isprintable()
@@ -64,21 +69,21 @@ def clock() -> Callable[[], int]:
 def provider_of(replica: str) -> Any:
     """What sends the spans of this replica. StartError where the SDK is missing, or its variables
     are wrong."""
+    check_variables()
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import OTELResourceDetector, Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError as e:
-        raise StartError(MISSING, EXIT_CONFIG) from e
-    check_headers()
-    try:
+
         here = Resource.create({"service.name": "crdtredis", "service.instance.id": replica,
                                 "service.version": __version__})
         provider = TracerProvider(resource=here.merge(OTELResourceDetector().detect()),
                                   shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    except ValueError as e:
+    except ImportError as e:
+        raise StartError(MISSING, EXIT_CONFIG) from e
+    except ValueError as e:             # some of them are read as the SDK is imported
         raise StartError(f"tracing: {e}", EXIT_CONFIG) from e
     return provider
 

@@ -183,10 +183,12 @@ def test_no_span_ends_before_it_begins(monkeypatch):
     assert 1 < way.start_time <= leg.start_time <= leg.end_time <= way.end_time
 
 
-@pytest.mark.parametrize("text", ["Authorization: Bearer s3cret", "k=a,s3cret", "k=s3cret%0a",
-                                  "k=s3c;ret"])
-def test_headers_that_will_not_do_are_refused_and_not_told(monkeypatch, text):
-    for name in tracing.HEADERS:
+@pytest.mark.parametrize("names, text", [
+    *((tracing.HEADERS, text) for text in ("Authorization: Bearer s3cret", "k=a,s3cret",
+                                           "k=s3cret%0a", "k=s3c;ret")),
+    (tracing.ENDPOINTS, "me:s3cret@collector:4318"), (tracing.ENDPOINTS, "grpc://me:s3cret@c")])
+def test_what_will_not_do_is_refused_and_not_told(monkeypatch, names, text):
+    for name in names:
         with monkeypatch.context() as m:
             m.setenv(name, text)
             with pytest.raises(StartError) as e:
@@ -194,17 +196,26 @@ def test_headers_that_will_not_do_are_refused_and_not_told(monkeypatch, text):
             assert name in str(e.value) and "cret" not in str(e.value)
 
 
-def test_headers_that_will_do(monkeypatch):
+def test_what_will_do(monkeypatch):
+    for text in "", "http://me:word@[::1]:4318", "https://collector/v1":
+        monkeypatch.setenv(tracing.ENDPOINTS[0], text)
+        tracing.check_variables()
     for text in "", "a=b", " Authorization=Bearer x , k=%20y,", "a=":
         monkeypatch.setenv(tracing.HEADERS[0], text)
-        tracing.check_headers()
+        tracing.check_variables()
 
 
-def test_without_the_sdk_it_is_told_at_the_start(tmp_path):
-    (tmp_path / "opentelemetry.py").write_text("raise ImportError('none')")
+@pytest.mark.parametrize("text, variables, said", [
+    ("raise ImportError('none')", {}, "crdtredis[tracing]"),
+    # read as it is imported
+    ("", {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "-1"}, "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must be")])
+def test_what_the_sdk_lacks_is_told_at_the_start(tmp_path, text, variables, said):
+    if text:
+        (tmp_path / "opentelemetry.py").write_text(text)
     found = subprocess.run(
         [sys.executable, "-m", "crdtredis", "--tracing", "yes", "--data-dir", tmp_path / "data",
          "--port", "0", "--unixsocket", tmp_path / "s", "--http-port", "0"],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, capture_output=True,
-        text=True, timeout=60)
-    assert found.returncode == 2 and "crdtredis[tracing]" in found.stderr, found
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", **variables},
+        capture_output=True, text=True, timeout=60)
+    assert found.returncode == 2 and said in found.stderr, found
+    assert len(found.stderr.splitlines()) == 1, found.stderr

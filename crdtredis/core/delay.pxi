@@ -101,7 +101,7 @@ cdef void note_delay(Kernel *k, uint16_t slot, uint64_t stamp) noexcept nogil:
     ms = max(ms, 0)
     i = delay_index(ms)
     d.n += 1
-    d.sum += <uint64_t>ms
+    d.sum += min(<uint64_t>ms, delay_bound(i))      # the clock of a peer may be in 1970
     d.most = max(d.most, ms)
     d.all[i] += 1
     d.window[i] += 1

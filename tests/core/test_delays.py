@@ -55,6 +55,7 @@ def test_what_is_longer_than_can_be_counted_and_what_comes_from_the_future():
     pair.write(-500)
     d = pair.found
     assert d["all"] == [(0, 1), ((1 << 31) - 1, 1)] and d["most"] == 1 << 35
+    assert d["sum"] == (1 << 31) - 1
 
 
 def test_the_minute_before_predicts_the_next():

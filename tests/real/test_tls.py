@@ -354,6 +354,22 @@ def test_a_certificate_names_its_user(server, pem):
         c("ACL", "WHOAMI")
 
 
+VERSIONS = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+
+
+def resumed(server, pem, version, context=None, session=None):
+    """A client with a certificate, which may resume a session: its context, and the session."""
+    if context is None:
+        context = ssl.create_default_context(cafile=pem / "ca.crt")
+        context.load_cert_chain(pem / "client.crt", pem / "client.key")
+        context.maximum_version = version
+    s = socket.create_connection(("127.0.0.1", server.settings["tls_port"]))
+    with context.wrap_socket(s, server_hostname="localhost", session=session) as tls:
+        tls.sendall(b"PING\r\n")
+        assert tls.recv(100) == b"+PONG\r\n"
+        return context, tls.session
+
+
 def test_a_revoked_certificate_is_refused(server, pem, tmp_path):
     """From the next connection on. The file takes a list of each authority that leads to one."""
     lists = tmp_path / "lists"
@@ -361,9 +377,13 @@ def test_a_revoked_certificate_is_refused(server, pem, tmp_path):
     a = server(**flags(pem, tls_auth_clients="yes", tls_crl_file=lists))
     with Secure(a, pem, "client") as old:
         assert connects(a, pem, "client") and connects(a, pem, "server")
+        sessions = [resumed(a, pem, version) for version in VERSIONS]
         shutil.copy(pem / "client.crl", lists)
         a("CONFIG", "SET", "tls-crl-file", lists)
         assert not connects(a, pem, "client") and connects(a, pem, "server")
+        for version, session in zip(VERSIONS, sessions, strict=True):
+            with pytest.raises((OSError, AssertionError)):
+                resumed(a, pem, version, *session)
         until(lambda: "its certificate is not accepted: certificate revoked" in a.log())
         assert old("PING") == b"PONG"
         shutil.copy(pem / "none.crl", lists)

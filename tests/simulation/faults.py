@@ -3058,9 +3058,9 @@ FAULTS = [
           "commands/test_crdt_commands.py::test_a_start_counts_no_conflicts",
           "    if k.inbox.recovering:\n",
           "    if 0:\n"),
-    Fault("tracing: what the collector's headers say is logged",
+    Fault("tracing: what the collector's address and headers say is logged",
           "crdtredis/tracing.py",
-          "test_tracing.py::test_headers_that_will_not_do_are_refused_and_not_told",
-          "    check_headers()\n    try:",
+          "test_tracing.py::test_what_will_not_do_is_refused_and_not_told",
+          "    check_variables()\n    try:",
           "    try:"),
 ]
