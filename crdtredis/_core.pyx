@@ -22,6 +22,8 @@
 #     fields          deadlines of hash fields
 #     collection      what lies under a key beside a string; the types
 #     streams         entries of streams, by id and by arrival
+#     groups          consumer groups of streams
+#     group_views     ... as clients see them
 #     deadline        deadlines, and the heap of those to come
 #     keyspace        databases and keys: look-up, visibility, memory
 #     home            keys that stay at home; how commands look keys up
@@ -35,12 +37,14 @@
 #     list            the elements of a list and what effects do to them
 #     soundness       does an effect mean something?
 #     apply           what an effect does to the state
+#     group_apply     ... to consumer groups
 #     record          records of the log
 #     outbox          finished ops, until they are logged and sent
 #     op              the op that is being made
 #     sizes           how large an op may become
 #     pending         the causal buffer: ops that may not be applied yet
 #     effects         making effects (local commands)
+#     group_effects   ... of consumer groups
 #     receive         taking ops in
 #     tombstones      letting go of tombstones nobody needs
 #     digest          the digest of the state
@@ -76,6 +80,8 @@ include "core/element.pxi"
 include "core/fields.pxi"
 include "core/collection.pxi"
 include "core/streams.pxi"
+include "core/groups.pxi"
+include "core/group_views.pxi"
 include "core/deadline.pxi"
 include "core/keyspace.pxi"
 include "core/home.pxi"
@@ -89,12 +95,14 @@ include "core/delay.pxi"
 include "core/list.pxi"
 include "core/soundness.pxi"
 include "core/apply.pxi"
+include "core/group_apply.pxi"
 include "core/record.pxi"
 include "core/outbox.pxi"
 include "core/op.pxi"
 include "core/sizes.pxi"
 include "core/pending.pxi"
 include "core/effects.pxi"
+include "core/group_effects.pxi"
 include "core/evict.pxi"
 include "core/receive.pxi"
 include "core/tombstones.pxi"

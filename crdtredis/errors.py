@@ -291,6 +291,22 @@ NEW_OF_XREADGROUP = ("ERR The > ID can be specified only when calling XREADGROUP
 XREAD_UNBALANCED = ("ERR Unbalanced 'xread' list of streams: for each stream key an ID or '$' must "
                     "be specified.")
 XREAD_BLOCKS = "ERR %.*s command is not allowed with BLOCK option from scripts"
+XREADGROUP_UNBALANCED = ("ERR Unbalanced 'xreadgroup' list of streams: for each stream key an ID "
+                         "or '>' must be specified.")
+GROUP_MISSING = "ERR Missing GROUP option for XREADGROUP"
+DOLLAR_OF_XREAD = ("ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the "
+                   "history of this consumer by specifying a proper ID, or use the > ID to get new "
+                   "messages. The $ ID would just return an empty result set.")
+ENTRIES_READ_NEGATIVE = "ERR value for ENTRIESREAD must be positive or -1"
+GROUP_EXISTS = "BUSYGROUP Consumer Group name already exists"
+GROUP_NEEDS_KEY = ("ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you "
+                   "may want to use the MKSTREAM option to create an empty stream automatically.")
+CLAIM_IDLE = "ERR Invalid min-idle-time argument for XCLAIM"
+CLAIM_IDLE_OPTION = "ERR Invalid IDLE option argument for XCLAIM"
+CLAIM_TIME = "ERR Invalid TIME option argument for XCLAIM"
+CLAIM_RETRYCOUNT = "ERR Invalid RETRYCOUNT option argument for XCLAIM"
+AUTOCLAIM_IDLE = "ERR Invalid min-idle-time argument for XAUTOCLAIM"
+AUTOCLAIM_COUNT = "ERR COUNT must be > 0"
 XINFO_ARITY = "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try XINFO HELP."
 
 # ---- connections ---------------------------------------------------------------------------------

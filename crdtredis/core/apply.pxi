@@ -79,6 +79,8 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
         count_member(c, m)
         if is_sorted(c) and value_live(m):
             order_insert(order_of(c), member_sort_key(k, c, m), m)
+    if c.type == T_GROUPS:
+        groups_removed(k, op, c)
 
 
 # ---- applying effects ----------------------------------------------------------------------------
@@ -119,7 +121,7 @@ cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, si
     cell_add_write(c, dot, op.stamp, op.slot, W_CLEARS if flags & E_CLEARS else 0, x.value)
     # two writes of a set's member say the same, and HyperLogLogs are merged
     if (c.writes.next != NULL and x.type != T_SET
-            and x.type != T_STREAM_HEAD
+            and x.type != T_STREAM_HEAD and x.type != T_GROUPS
             and not (x.type == T_STRING and images_shown(c, &k.scratch.image, &v))):
         note_conflict(k, x, c)
     reencode(k, t, live, e, was_live)
@@ -200,7 +202,7 @@ cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
             return e
     else:
         e = open_collections(k, x.db, e)
-        if x.type == T_STREAM_HEAD:
+        if x.type == T_STREAM_HEAD or x.type == T_GROUPS:
             collection_open(k, e, T_STREAM)
         c = collection_open(k, e, x.type)
         m = table_find(&c.table, name.p, name.n, hash)
@@ -226,15 +228,23 @@ cdef Element *apply_to_stream(Kernel *k, const Applying *op, const Effect *x,
     cdef uint32_t hash = key_hash(k, x.name.p, x.name.n)
     cdef Collection *c = element_collection(e, T_STREAM) if e != NULL else NULL
     cdef int there = c != NULL and table_find(&c.table, x.name.p, x.name.n, hash) != NULL
+    cdef Collection *groups = groups_of(c) if c != NULL else NULL
     cdef char name
     cdef Effect y
+    if x.kind == REMOVE and x.keep:
+        e = apply_trim(k, op, x, e)
+    else:
+        if x.kind == REMOVE or there:
+            groups_cut(k, op, groups, id_of(x.name.p), id_of(x.name.p))
+        e = apply_to_member(k, op, x, e)
+    c = element_collection(e, T_STREAM) if e != NULL else NULL
+    if groups != NULL and there and c != NULL and table_find(&c.table, x.name.p, x.name.n,
+                                                             hash) != NULL:
+        forget_places(groups)
     if x.kind == REMOVE:
-        e = apply_to_member(k, op, x, e) if not x.keep else apply_trim(k, op, x, e)
-        c = element_collection(e, T_STREAM) if e != NULL else NULL
         if c != NULL and not k.inbox.recovering:
             forget_late(c)
         return e
-    e = apply_to_member(k, op, x, e)
     if not there:
         stream_arrived(k, element_collection(e, T_STREAM), e.hash, x.name, hash, op.local)
     memset(&y, 0, sizeof(Effect))
@@ -262,7 +272,8 @@ cdef Element *apply_trim(Kernel *k, const Applying *op, const Effect *x,
     """Of all entries up to an id what op observed goes."""
     cdef Database *d = &k.db[x.db]
     cdef Collection *c = element_collection(e, T_STREAM) if e != NULL else NULL
-    cdef StreamId last = id_of(x.name.p)
+    cdef Collection *groups = groups_of(c) if c != NULL else NULL
+    cdef StreamId last = id_of(x.name.p), first
     cdef int was_live = element_live(e) if e != NULL else 0
     cdef size_t rank = 0, n
     cdef char name[16]
@@ -270,6 +281,8 @@ cdef Element *apply_trim(Kernel *k, const Applying *op, const Effect *x,
     cdef Item *item
     cdef Element *m
     cdef uint32_t hash, plain
+    memset(&first, 0, sizeof(StreamId))
+    groups_cut(k, op, groups, first, last)
     while c != NULL:
         item = order_at(order_of(c), rank, &at)
         if item == NULL or id_below(last, id_of(element_key(item.e))):
@@ -289,6 +302,8 @@ cdef Element *apply_trim(Kernel *k, const Applying *op, const Effect *x,
         remove_in(k, op, x, &c.table, &c.live, m)
         reindex(k, c, span(name, STREAM_ID), hash)
         rank += order_of(c).n == n
+    if groups != NULL and rank:
+        forget_places(groups)
     return reencode(k, &d.table, &d.live, e, was_live) if c != NULL else e
 
 

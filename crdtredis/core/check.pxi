@@ -173,7 +173,8 @@ cdef int check_collection(Kernel *k, uint32_t db, Collection *c, Counted *found)
     if c.type == T_LIST:
         return 0
     check_table(k, db, &c.table, &live, found)
-    assert table_count(&c.table) or c.type == T_STREAM and head_of(c) != NULL, \
+    assert table_count(&c.table) or c.type == T_STREAM and c.next != NULL and (
+        shown_as(c.next.type) == T_STREAM), \
         "an empty collection"
     if c.type != T_DEADLINES:
         assert live == c.live, f"{c.live} members counted, {live} there"
@@ -236,6 +237,9 @@ cdef int check_kernel(Kernel *k) except -1:
                 assert fields_due(k, fields) == NEVER or x.heap, "fields that nobody looks at"
             assert (element_collection(e, T_STREAM_HEAD) == NULL
                     or head_of(element_collection(e, T_STREAM)) != NULL), "a head without a stream"
+            assert (element_collection(e, T_GROUPS) == NULL
+                    or groups_of(element_collection(e, T_STREAM)) != NULL), \
+                "groups without a stream"
             while c != NULL:
                 check_collection(k, db, c, &found)
                 c = c.next

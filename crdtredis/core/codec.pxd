@@ -33,7 +33,8 @@ cdef enum KeyType:
     T_DEADLINES = 5
     T_STREAM = 6            # entries by id (core/streams.pxi),
     T_STREAM_HEAD = 7       # and what a stream knows beside them: of clients' types the same
-    T_COUNT = 8
+    T_GROUPS = 8            # its consumer groups (core/groups.pxi): likewise
+    T_COUNT = 9
     T_NONE = 255
 
 cdef struct Effect:

@@ -81,6 +81,13 @@ cdef inline Collection *head_of(const Collection *stream) noexcept nogil:
     cdef Collection *c = stream.next
     return c if c != NULL and c.type == T_STREAM_HEAD else NULL
 
+cdef inline Collection *groups_of(const Collection *stream) noexcept nogil:
+    """Of a stream; NULL: it has none. They stand behind its head."""
+    cdef Collection *c = stream.next
+    if c != NULL and c.type == T_STREAM_HEAD:
+        c = c.next
+    return c if c != NULL and c.type == T_GROUPS else NULL
+
 # what the order of a sorted set compares
 cdef uint64_t score_sort_key(double score) noexcept nogil
 cdef double member_score(Kernel *k, Element *m) noexcept nogil

@@ -46,6 +46,10 @@ cdef void enter_collection(Element *e, Collection *c) noexcept nogil:
         at = &hash.next
     elif c.type == T_STREAM_HEAD:
         at = &element_collection(e, T_STREAM).next
+    elif c.type == T_GROUPS:
+        at = &element_collection(e, T_STREAM).next
+        if at[0] != NULL and at[0].type == T_STREAM_HEAD:
+            at = &at[0].next
     elif c.type == T_HASH:
         while at[0] != NULL and at[0].type != T_DEADLINES:
             at = &at[0].next
@@ -63,13 +67,13 @@ cdef inline size_t collection_size(Collection *c) noexcept nogil:
     return order_of(c).n if c.type == T_LIST else table_count(&c.table)
 
 
-cdef inline int has_order(const Collection *c) noexcept nogil:
-    return c.type == T_ZSET or c.type == T_LIST or c.type == T_DEADLINES or c.type == T_STREAM
-
-
 cdef inline int is_sorted(const Collection *c) noexcept nogil:
     """Are its live members in its order, by member_sort_key?"""
-    return c.type == T_ZSET or c.type == T_STREAM
+    return c.type == T_ZSET or c.type == T_STREAM or c.type == T_GROUPS
+
+
+cdef inline int has_order(const Collection *c) noexcept nogil:
+    return c.type == T_LIST or c.type == T_DEADLINES or is_sorted(c)
 
 
 cdef void collection_free(Collection *c) noexcept nogil:
@@ -86,7 +90,9 @@ cdef void collection_free(Collection *c) noexcept nogil:
 
 cdef inline int may_drop(Collection *c) noexcept nogil:
     cdef Collection *head = head_of(c) if c.type == T_STREAM else NULL
-    return collection_size(c) == 0 and (head == NULL or collection_size(head) == 0)
+    cdef Collection *groups = groups_of(c) if c.type == T_STREAM else NULL
+    return (collection_size(c) == 0 and (head == NULL or collection_size(head) == 0)
+            and (groups == NULL or collection_size(groups) == 0))
 
 
 cdef void drop_empty_collections(Kernel *k, Element *e) noexcept nogil:
@@ -126,10 +132,21 @@ cdef inline uint64_t big_endian(const char *p) noexcept nogil:
     return v
 
 
+cdef uint64_t name_sort_key(Span name) noexcept nogil:
+    """By what an order of names by their bytes compares first."""
+    cdef uint64_t v = 0
+    cdef size_t i
+    for i in range(8):
+        v = v << 8 | (<uint8_t>name.p[i] if i < name.n else 0)
+    return v
+
+
 cdef uint64_t member_sort_key(Kernel *k, Collection *c, Element *m) noexcept nogil:
     """By what the order of a sorted set or a stream compares first."""
     if c.type == T_STREAM:
         return big_endian(element_key(m))
+    if c.type == T_GROUPS:
+        return name_sort_key(span(element_key(m), m.klen))
     return score_sort_key(member_score(k, m))
 
 
@@ -373,7 +390,7 @@ cdef inline void walk_element(Walk *w, Element *e) noexcept nogil:
 # ---- the types -----------------------------------------------------------------------------------
 
 # by T_*, of which there are T_COUNT
-cdef CollectionType types[8]
+cdef CollectionType types[9]
 
 
 cdef void fill_types() noexcept:

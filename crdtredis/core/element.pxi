@@ -84,6 +84,8 @@ cdef size_t live_members(Collection *c) noexcept nogil:
     """Of c, those that make its key exist: of a stream's head that is the register of its top."""
     cdef size_t pos = 0
     cdef Element *m
+    if c.type == T_GROUPS:
+        return 0                           # whoever makes one says something about the top
     if c.type != T_STREAM_HEAD:
         return c.live
     while c.live:

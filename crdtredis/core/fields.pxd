@@ -29,7 +29,9 @@ cdef inline Collection *deadlines_of(const Collection *hash) noexcept nogil:
 
 cdef inline int shown_as(int type) noexcept nogil:
     """The type that what lies in a collection of this one is part of."""
-    return T_HASH if type == T_DEADLINES else T_STREAM if type == T_STREAM_HEAD else type
+    if type == T_STREAM_HEAD or type == T_GROUPS:
+        return T_STREAM
+    return T_HASH if type == T_DEADLINES else type
 
 # ms since 1970 of a field that is there; -1: none
 cdef int64_t field_deadline(Kernel *k, const Collection *hash, Element *m) noexcept nogil

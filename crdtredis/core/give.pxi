@@ -10,8 +10,9 @@
 #
 # So whoever takes the elements, sets the clock to that of the *beginning*, and applies every op
 # that was logged since, has the state that is here. Each element is a cell of its own
-# (core/cell.pxi), and no effect looks from one cell at another; so it is enough to look at one of
-# them, read at a moment between the beginning and the end of the log. It then holds ops that the
+# (core/cell.pxi), and no effect looks from one cell at another, but for those on consumer groups
+# (core/groups.pxi says why they may); so it is enough to look at one of them, read at a moment
+# between the beginning and the end of the log. It then holds ops that the
 # log brings once more:
 #
 #     SET k 1 (op 1), walk begins, SET k 2 (op 2), k is read: {2 of op 2}. The log brings op 2: it

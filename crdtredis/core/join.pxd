@@ -67,6 +67,10 @@ cdef int list_pass(Joining *j, Collection *c, Span position, Span value, size_t 
 cdef size_t list_behind(Joining *j, Collection *c) noexcept nogil
 # Ends the walk through j.list, unless it is of this key (NULL: of none). 0 as above.
 cdef int list_leave(Joining *j, uint32_t db, const Span *key) noexcept nogil
+# Of an item of a consumer group: does it belong to what this replica knows to be gone? And what it
+# says of entries that are gone goes.
+cdef int create_went(Joining *j, Collection *c, Span name) noexcept nogil
+cdef void marks_told(Joining *j, Collection *stream, Span name, Cell *theirs) noexcept nogil
 # What becomes known of a change of a key, if there was one.
 cdef void joined(Joining *j, uint32_t db, Span key) noexcept nogil
 # Behind the last piece: removes what none has named; 1 while more is left.

@@ -1,8 +1,8 @@
 # Joining: how does a replica take in the state of another, when both hold what the other lacks?
 #
 # Element by element. Each is a cell (core/cell.pxi), and no effect looks from one cell at another,
-# so cells are joined one by one, by what each side had observed: this replica's clock, and the
-# giver's as the stream began.
+# but for those on consumer groups (groups_meet, tidy_groups), so cells are joined one by one, by
+# what each side had observed: this replica's clock, and the giver's as the stream began.
 #
 #     a write on both sides     stays
 #     a write here alone        goes where the giver's clock covers its dot: the giver had it, and
@@ -57,7 +57,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memcmp, memcpy, memset
 
-from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, copy_span, span
 
 
 cdef void joining_begin(Joining *j, Kernel *k) noexcept nogil:
@@ -519,6 +519,106 @@ cdef int tidy_collection(Joining *j, Element *key, Collection *c) noexcept nogil
     return 1
 
 
+cdef void tidy_groups(Joining *j, Collection *c) noexcept nogil:
+    """What stands under a CREATE that went, and what is said of entries that went. Of those that
+    neither side had observed before, the tail may bring more."""
+    cdef Kernel *k = j.k
+    cdef char letter = G_GROUP
+    cdef Collection *stream
+    cdef OrderCursor at
+    cdef Element *g
+    cdef size_t rank, i
+    cdef Buffer value
+    cdef Marks m
+    cdef Said w
+    cdef Span key
+    memcpy(&key.n, j.large.p + j.large_at, sizeof(key.n))
+    key.p = j.large.p + j.large_at + sizeof(key.n)
+    stream = element_collection(key_in(k, j.db, key), T_STREAM)
+    drop_all_orphans(k, c)
+    forget_places(c)
+    memset(&value, 0, sizeof(Buffer))
+    memset(&m, 0, sizeof(Marks))
+    g = first_from(c, span(&letter, 1), &rank, &at)
+    while g != NULL and element_key(g)[0] == G_GROUP:
+        i = 0
+        while nth_write(g, i, &w):
+            i += 1
+            if marks_decode(w.value, &m) and tidy_marks(j, stream, &m):
+                marks_encode(&m, &value)
+                g = write_change(k, c, g, w.dot, content(&value))
+                j.changed = 1
+        rank += 1
+        g = order_at(order_of(c), rank, &at).e if rank < order_of(c).n else NULL
+    buffer_free(&value)
+    marks_free(&m)
+
+
+cdef int create_went(Joining *j, Collection *c, Span name) noexcept nogil:
+    """Is it a consumer or a record of what this replica knows to be gone?"""
+    cdef const char *p = name.p + name.n - CREATE_ID
+    cdef uint64_t actor, seq, dot
+    cdef Element *g
+    cdef Said w
+    if name.p[0] == G_GROUP:
+        return 0
+    memcpy(&actor, p, 8)
+    memcpy(&seq, p + 8, 8)
+    dot = create_dot(j.k, actor, seq)
+    if dot == 0 or not observed_before(j, dot):
+        return 0
+    g = find_group(j.k, c, name_of_group(name))
+    return g == NULL or not write_of(g, dot, &w)
+
+
+cdef void marks_told(Joining *j, Collection *stream, Span name, Cell *theirs) noexcept nogil:
+    """What the giver says of entries of which this replica knows that they are gone. Those that
+    are not have come in pieces before."""
+    cdef Write **at = &theirs.writes
+    cdef Write *x
+    cdef Buffer value
+    cdef Marks m
+    if name.p[0] != G_GROUP or j.k.inbox.recovering:
+        return
+    memset(&value, 0, sizeof(Buffer))
+    memset(&m, 0, sizeof(Marks))
+    while at[0] != NULL:
+        if marks_decode(span(write_value(at[0]), at[0].n), &m) and tidy_marks(j, stream, &m):
+            marks_encode(&m, &value)
+            x = <Write*>mem_alloc(sizeof(Write) + value.n)
+            memcpy(x, at[0], sizeof(Write))
+            x.n = <uint32_t>value.n
+            copy_span(write_value(x), content(&value))
+            mem_free(at[0])
+            at[0] = x
+        at = &at[0].next
+    buffer_free(&value)
+    marks_free(&m)
+
+
+cdef int tidy_marks(Joining *j, Collection *stream, Marks *m) noexcept nogil:
+    """Of entries that are not here and that either side had observed nothing is said. 1 where that
+    changed anything."""
+    cdef Kernel *k = j.k
+    cdef Element *e
+    cdef Mark *x
+    cdef char name[16]
+    cdef uint64_t dot
+    cdef size_t i = 0, n = m.odd.n
+    cdef Said w
+    while i < mark_count(&m.odd):
+        x = mark_at(&m.odd, i)
+        dot = create_dot(k, x.actor, x.seq)
+        put_id(name, x.id)
+        e = table_find(&stream.table, name, STREAM_ID, key_hash(k, name, STREAM_ID))
+        if ((e == NULL or not write_of(e, dot, &w)) and dot
+                and (observed(&j.op, dot) or observed_before(j, dot))):
+            mark_take(&m.odd, i)
+        else:
+            i += 1
+    return m.odd.n != n
+
+
 cdef void tidy_large(Joining *j) noexcept nogil:
     """Goes on with the first of the large keys."""
     cdef Kernel *k = j.k
@@ -535,6 +635,8 @@ cdef void tidy_large(Joining *j) noexcept nogil:
         was_live = element_live(e)
         # NULL also where it went in the middle of its walk
         if c == NULL or not tidy_collection(j, e, c):
+            if c != NULL and c.type == T_GROUPS:
+                tidy_groups(j, c)
             j.type += 1
             j.member = 0
             j.after.n = 0

@@ -76,7 +76,7 @@ cdef void add_notice(Kernel *k, const Applying *op, const Effect *x, int before)
         copy_span(<char*>n + sizeof(Notice), x.key)
     n.kinds |= <uint32_t>1 << x.kind
     if x.kind <= REMOVE or x.kind == CLEAR or x.type == T_HASH:
-        n.types |= <uint8_t>(1 << x.type)
+        n.types |= <uint8_t>(1 << (x.type if x.type < T_GROUPS else T_STREAM_HEAD))
 
 
 cdef Notice *next_notice(Kernel *k, size_t *at) noexcept nogil:

@@ -401,6 +401,44 @@ def probe_members(Replica r, uint32_t db, bytes key):
     return type, dict(out)
 
 
+def probe_groups(Replica r, uint32_t db, bytes key):
+    """Of a visible stream {group: (last, [new ids in order of arrival], {consumer}, [(id, owner,
+    at, deliveries)])}."""
+    cdef Kernel *k = &r.k
+    cdef Element *e = key_find(k, db, span(key, len(key)))
+    cdef Collection *s
+    cdef StreamCursor at
+    cdef GroupView g
+    cdef ConsumerView c
+    cdef PendingView p
+    cdef StreamId id
+    cdef size_t i = 0, j
+    out = {}
+    if key_type(k, e) != T_STREAM:
+        return out
+    s = key_collection(k, e, T_STREAM)
+    while group_next(k, s, &i, &g):
+        new, consumers, pending = [], {}, []
+        group_new(k, s, &g, &at)
+        while stream_next(&at):
+            new.append(probe_id(at.id))
+        j = 0
+        while consumer_next(k, &g, &j, &c):
+            consumers[c.name.p[:c.name.n]] = c.pending
+        memset(&id, 0, sizeof(StreamId))
+        while pending_from(k, &g, id, span(NULL, 0), &p):
+            pending.append((probe_id(p.id), p.owner.p[:p.owner.n], p.at, p.deliveries))
+            id = p.id
+            id.seq += 1
+        assert len(new) == g.lag and len(pending) == g.pending
+        assert sum(consumers.values()) <= len(pending)
+        assert len(consumers) == g.consumers
+        assert pending_last(k, &g, &p) == (len(pending) > 0)
+        assert not pending or probe_id(p.id) == pending[len(pending) - 1][0]
+        out[g.name.p[:g.name.n]] = probe_id(g.last), new, set(consumers), pending
+    return out
+
+
 cdef class OrderProbe:
     """An Order of elements without a table."""
     cdef Order o

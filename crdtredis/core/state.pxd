@@ -21,7 +21,8 @@ cdef enum StateSort:        # KeyType + 1
     SORT_DEADLINES = 6
     SORT_STREAM = 7
     SORT_STREAM_HEAD = 8
-    SORTS = 9
+    SORT_GROUPS = 9
+    SORTS = 10
 
 cdef enum ItemFlag:
     ITEM_NO_WRITE = 1

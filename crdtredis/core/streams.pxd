@@ -41,6 +41,12 @@ cdef struct StreamCursor:
     Item *item              # there; NULL: none
     OrderCursor arrived     # of arrival: at the next one that came late
     Item *late
+    # NULL: all are wanted; else only entries of which it says so, which is asked, behind the last
+    # one, about NULL, too
+    int (*wants)(StreamCursor *at, Element *m) noexcept nogil
+    Span group              # of whom it asks
+    int some                # and only entries of these replicas
+    Span givers
     # what it stands on
     StreamId id
     Span fields             # as they show: good until the next change

@@ -331,6 +331,8 @@ cdef void stream_seek(Kernel *k, Collection *c, StreamId id, int reverse,
     at.k = k
     at.c = c
     at.step = -1 if reverse else 1
+    at.wants = NULL
+    at.some = 0
     at.item = order_at(order_of(c), rank, &at.order)
     if reverse and (at.item == NULL or not is_at(at.item, id)):
         at.item = order_at(order_of(c), rank - 1, &at.order) if rank else NULL
@@ -343,6 +345,8 @@ cdef void stream_after(Kernel *k, Collection *c, StreamPlace place,
     at.k = k
     at.c = c
     at.step = 0
+    at.wants = NULL
+    at.some = 0
     at.item = order_at(order_of(c), rank_of(c, place.id), &at.order)
     if at.item != NULL and is_at(at.item, place.id):
         at.item = order_next(&at.order)
@@ -398,11 +402,15 @@ cdef int next_arrived(StreamCursor *at, Element **m) noexcept nogil:
 
 
 cdef int stream_next(StreamCursor *at) noexcept nogil:
-    cdef Element *m = at.item.e if at.item != NULL else NULL
-    if at.step == 0:
-        next_arrived(at, &m)
-    elif m != NULL:
-        at.item = order_next(&at.order) if at.step > 0 else order_prev(&at.order)
+    cdef Element *m
+    while True:
+        m = at.item.e if at.item != NULL else NULL
+        if at.step == 0:
+            next_arrived(at, &m)
+        elif m != NULL:
+            at.item = order_next(&at.order) if at.step > 0 else order_prev(&at.order)
+        if at.wants == NULL or at.wants(at, m) or m == NULL:
+            break
     if m == NULL:
         return 0
     at.id = id_of(element_key(m))

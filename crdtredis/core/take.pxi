@@ -565,7 +565,7 @@ cdef void open_for(Taking *t, int type) noexcept nogil:
         t.e = open_collections(k, t.db, e)
     if type == T_DEADLINES:
         t.e = open_entry(k, t.db, t.e)
-    elif type == T_STREAM_HEAD:
+    elif type == T_STREAM_HEAD or type == T_GROUPS:
         collection_open(k, t.e, T_STREAM)
     t.c = collection_open(k, t.e, type)
 
@@ -600,8 +600,11 @@ cdef int take_member(Taking *t, const StateItem *x, int sort, int act) noexcept 
     if x.flags & ITEM_NO_WRITE and x.counters.n == 0:
         return -1
     if ((sort == SORT_STREAM and (x.counters.n or not stream_name_sound(x.name)))
-            or (sort == SORT_STREAM_HEAD and not head_name_sound(x.name))):
+            or (sort == SORT_STREAM_HEAD and not head_name_sound(x.name))
+            or (sort == SORT_GROUPS and (x.counters.n or not groups_name_sound(x.name)))):
         return -1
+    if sort == SORT_GROUPS:
+        return take_of_group(t, x, act)
     if not act:
         return 1 if take_cell(t, x, sort, NULL) == 1 and take_counters(t, x, NULL) == 1 else -1
     open_for(t, sort - 1)
@@ -636,6 +639,37 @@ cdef int take_member(Taking *t, const StateItem *x, int sort, int act) noexcept 
     return 1
 
 
+cdef int take_of_group(Taking *t, const StateItem *x, int act) noexcept nogil:
+    """A group's name, a consumer or a record, whose name is sound."""
+    cdef Element *m
+    cdef Write *w
+    cdef Cell cell
+    cdef uint32_t hash
+    cdef int sound = 1
+    if not act:
+        cell.writes = NULL
+        cell.counts = NULL
+        sound = take_writes(t, x, SORT_GROUPS, 0, &cell) == 1
+        w = cell.writes
+        while w != NULL:
+            sound &= groups_value_sound(x.name, span(write_value(w), w.n))
+            w = w.next
+        cell_free(&cell)
+        return 1 if sound else -1
+    open_for(t, T_GROUPS)
+    take_cell(t, x, SORT_GROUPS, &cell)
+    hash = key_hash(t.k, x.name.p, x.name.n)
+    m = table_find(&t.c.table, x.name.p, x.name.n, hash)
+    if m == NULL and create_went(&t.join, t.c, x.name):
+        cell_free(&cell)
+        return 1
+    marks_told(&t.join, element_collection(t.e, T_STREAM), x.name, &cell)
+    m = groups_meet(t.k, t.c, m, &cell, t.join.rules)
+    t.join.changed = 1
+    join_member(t, x.name, hash, m, &cell)
+    return 1
+
+
 cdef void join_member(Taking *t, Span name, uint32_t hash, Element *m,
                       Cell *cell) noexcept nogil:
     """m: what stands in t.c under this name, or NULL."""
@@ -654,6 +688,8 @@ cdef void join_member(Taking *t, Span name, uint32_t hash, Element *m,
     reindex(k, t.c, name, hash)
     if t.c.type == T_STREAM and m != NULL and not there:
         stream_arrived(k, t.c, t.e.hash, name, hash, 0)
+    if t.c.type == T_STREAM and there and groups_of(t.c) != NULL:
+        forget_places(groups_of(t.c))
 
 
 cdef int take_late(Taking *t, const StateItem *x, int act) noexcept nogil:

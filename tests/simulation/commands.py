@@ -38,6 +38,10 @@ return last"""
 REMOVE_ENTRY = """
 local there = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[1])
 return #there > 0 and redis.call('XDEL', KEYS[1], there[#there][1])"""
+# Likewise of a group's records.
+ACK_ENTRY = """
+local there = redis.pcall('XPENDING', KEYS[1], ARGV[1], '-', '+', ARGV[2])
+return #there > 0 and redis.call('XACK', KEYS[1], ARGV[1], there[#there][1])"""
 
 
 @functools.cache
@@ -79,6 +83,8 @@ class Clients:
         self.crowd = self.types == ["list"] and rng.random() < 0.4
         # of commands on strings, those of HyperLogLogs
         self.counting = rng.choice([0, 0, 0.2, 0.6])
+        # of commands on streams, those of consumer groups
+        self.grouping = rng.choice([0, 0.3, 0.6])
         self.pushed = 0
 
     def next(self, now: int, inside: bool = False) -> list[tuple]:
@@ -322,6 +328,8 @@ class Clients:
         ids = [f"{rng.randrange(1, 6)}-{rng.randrange(3)}" for _ in range(2)]
         pairs = ["f", rng.choice("xyz"), *rng.choice([(), ("g", str(rng.randrange(9)))])]
         stars = k == self.keys[0]
+        if rng.random() < self.grouping:
+            return self.groups(k, ids)
         x = rng.random()
         if x < 0.45 or stars and x < 0.55:
             bound = rng.choice([(), (), (), ("MAXLEN", 3), ("MAXLEN", "~", 2), ("MINID", ids[0])])
@@ -341,3 +349,23 @@ class Clients:
                            ("XREVRANGE", k, "+", ids[0]), ("XREAD", "STREAMS", k, ids[0]),
                            ("XREAD", "COUNT", 2, "STREAMS", k, other, 0, ids[1]),
                            ("XREAD", "STREAMS", k, "+")])
+
+    def groups(self, k, ids):
+        rng = self.rng
+        g, c = rng.choice(["g", "g", "h"]), rng.choice("xyz")
+        start = rng.choice(["0", "0", "$", ids[0]])
+        x = rng.random()
+        if x < 0.2:
+            return ("XGROUP", "CREATE", k, g, start, "MKSTREAM")
+        if x < 0.3:
+            return rng.choice([("XGROUP", "SETID", k, g, start), ("XGROUP", "DESTROY", k, g),
+                               ("XGROUP", "DELCONSUMER", k, g, c),
+                               ("XGROUP", "CREATECONSUMER", k, g, c)])
+        if x < 0.75:
+            return ("XREADGROUP", "GROUP", g, c,
+                    *rng.choice([(), (), ("COUNT", rng.randint(1, 3)), ("NOACK",)]),
+                    "STREAMS", k, rng.choice([">", ">", ">", "0"]))
+        return rng.choice([("XACK", k, g, *ids), ("XAUTOCLAIM", k, g, c, 0, 0, "COUNT", 2),
+                           ("XCLAIM", k, g, c, 0, *ids),
+                           ("XCLAIM", k, g, c, 0, *ids, "FORCE", "JUSTID"),
+                           ("EVAL", ACK_ENTRY, 1, k, g, rng.randint(1, 4))])

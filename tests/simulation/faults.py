@@ -3063,4 +3063,130 @@ FAULTS = [
           "test_tracing.py::test_what_will_not_do_is_refused_and_not_told",
           "    check_variables()\n    try:",
           "    try:"),
+    Fault("groups: a delivery makes no holes",
+          CORE + "groups.pxi",
+          "core/test_groups.py::test_what_hides_at_a_place_is_new_when_it_shows",
+          "    note_holes(k, stream, m, last, x)\n",
+          ""),
+    Fault("groups: a hole outlives its entry",
+          CORE + "groups.pxi",
+          "core/test_groups.py::test_a_hole_goes_with_its_entry",
+          "            mark_take(&m.odd, i)\n"
+          "        else:\n"
+          "            i += 1\n"
+          "    return m.odd.n != n\n"
+          "\n"
+          "\n"
+          "cdef void groups_cut",
+          "            i += 1\n"
+          "        else:\n"
+          "            i += 1\n"
+          "    return m.odd.n != n\n"
+          "\n"
+          "\n"
+          "cdef void groups_cut"),
+    Fault("groups: records outlive their group",
+          CORE + "groups.pxi",
+          "core/test_groups.py::test_a_group_that_was_destroyed_takes_all_with_it",
+          "    name_begin(&head, G_RECORD, group)\n"
+          "    drop_orphans_behind(k, c, content(&head))\n",
+          ""),
+    Fault("groups: a claim counts whenever it comes",
+          CORE + "group_apply.pxi",
+          "core/test_groups.py::test_the_later_claim_holds",
+          "                        and round_order(&k.actors, old.stamp, old.actor, "
+          "own.stamp,\n"
+          " own.actor) <= 0):\n",
+          "):\n"),
+    Fault("groups: a round counts whenever it comes",
+          CORE + "group_apply.pxi",
+          "core/test_groups.py::test_a_round_counts_what_was_given_out_in_it",
+          "                and round_order(&k.actors, m.stamp, m.actor, op.stamp, me) <= "
+          "0):\n",
+          "):\n"),
+    Fault("groups: a delivery counts in every round",
+          CORE + "group_apply.pxi",
+          "core/test_groups.py::test_a_round_counts_what_was_given_out_in_it",
+          "            and m.stamp == g.round_stamp and m.actor == g.round_actor):\n",
+          "):\n"),
+    Fault("groups: a group is behind ids, be they seen or not",
+          CORE + "groups.pxi",
+          "core/test_groups.py::test_a_group_is_behind_what_it_had_seen",
+          "    return seen != NULL and x.seq <= seen.seq\n",
+          "    return 1\n"),
+    Fault("groups: a full sync keeps the marks that were here",
+          CORE + "groups.pxi",
+          "core/test_groups.py::test_a_full_sync_joins_what_both_did",
+          "            elif mark_order(x, y) < 0:\n"
+          "                x[0] = y[0]\n",
+          ""),
+    Fault("groups: a full sync keeps holes that were given out",
+          CORE + "groups.pxi",
+          "core/test_groups.py::test_a_full_sync_of_a_hole_that_one_has_given_out",
+          "        if (is_behind(of, x) or last == NULL or mark_order(x, last) > 0\n"
+          "                or mark_is(&other.odd, mark_rank(&other.odd, x), x)):\n",
+          "        if 1:\n"),
+    Fault("groups: of two words about an owner a full sync keeps the giver's",
+          CORE + "groups.pxi",
+          "core/test_groups.py::test_a_full_sync_keeps_the_later_word_about_an_owner",
+          "                                    other.actor) >= 0):\n",
+          "                                    other.actor) >= 2):\n"),
+    Fault("groups: what two CREATEs gave out counts for each alone",
+          CORE + "groups.pxi",
+          "core/test_groups.py::test_two_that_did_not_know_of_each_other",
+          "        if is_given_out(&v[i], x):\n"
+          "            return 1\n",
+          "        if i == 0 and is_given_out(&v[i], x):\n"
+          "            return 1\n"),
+    Fault("groups: a full sync leaves records without their group",
+          CORE + "join.pxi",
+          "core/test_groups.py::test_a_full_sync_of_what_was_under_a_group_that_is_gone",
+          "    drop_all_orphans(k, c)\n"
+          "    forget_places(c)\n"
+          "    memset",
+          "    forget_places(c)\n"
+          "    memset"),
+    Fault("groups: what shows anew is not looked for",
+          CORE + "apply.pxi",
+          "core/test_groups.py::test_what_hides_at_a_place_is_new_when_it_shows",
+          "        forget_places(groups)\n"
+          "    if x.kind == REMOVE:\n",
+          "        pass\n"
+          "    if x.kind == REMOVE:\n"),
+    Fault("groups: a DEL leaves records of groups that it had not seen",
+          CORE + "groups.pxi",
+          "simulation/test_interleavings.py::test_three_replicas_one_op_each",
+          "    forget_places(c)\n"
+          "    drop_all_orphans(k, c)\n",
+          "    forget_places(c)\n"),
+    Fault("groups: an entry that is below an id is taken as one that was given out",
+          CORE + "groups.pxi",
+          "core/test_groups.py::test_effects_that_mean_nothing_are_refused",
+          "        if marks.n and mark_order(&before, &x) >= 0:\n"
+          "            return 0\n",
+          ""),
+    Fault("groups: an empty replica takes records of a group that it knows to be gone",
+          CORE + "take.pxi",
+          "core/test_groups.py::test_an_empty_replica_takes_no_record_of_a_group_that_it_knows_to_be"
+          "_gone",
+          "    if m == NULL and create_went(&t.join, t.c, x.name):\n",
+          "    if 0:\n"),
+    Fault("groups: an empty replica takes holes of entries that it knows to be gone",
+          CORE + "take.pxi",
+          "core/test_groups.py::test_an_empty_replica_takes_no_hole_of_an_entry_that_it_knows_to_be_"
+          "gone",
+          "    marks_told(&t.join, element_collection(t.e, T_STREAM), x.name, &cell)\n",
+          ""),
+    Fault("groups: takes over without the word of the others",
+          PEERS + "delivering.py",
+          "replication/test_delivering.py::test_each_entry_is_given_out_once",
+          "        if token is None or not all(w and w.heard.get(group) == token for w in "
+          "words):\n",
+          "        if token is None or not all(words):\n"),
+    Fault("groups: what was said over a link that was lost still counts",
+          PEERS + "delivering.py",
+          "replication/test_delivering.py::test_a_lost_link_voids_what_was_said",
+          "        self.words = {r: w for r, w in self.words.items() if r in self.linked and "
+          "r in replicas}\n",
+          ""),
 ]

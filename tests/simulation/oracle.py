@@ -34,6 +34,8 @@ from fractions import Fraction
 from crdtredis.replication import crdtredis_pb2 as pb
 from tests.core import hyperloglog
 from tests.core.model import is_whole, number, number_text, sum_of
+from tests.simulation.oracle_groups import GROUPS, Act, Bytes, packed
+from tests.simulation.oracle_groups import shown as shown_group
 
 TYPE_ORDER = [pb.STREAM_HEAD, pb.LIST, pb.HASH, pb.ZSET, pb.SET, pb.STRING]
 TYPE_NAMES = {pb.STRING: "string", pb.HASH: "hash", pb.SET: "set", pb.ZSET: "zset", pb.LIST: "list",
@@ -193,14 +195,14 @@ class Told:
     type: str
     members: dict = field(default_factory=dict)
     deadline: int | None = None
-    head: tuple = ()                        # of a stream: top, max-deleted, entries-added
+    head: tuple = ()                        # of a stream: top, max-deleted, entries-added, groups
 
     def visible(self, now: int) -> bool:
         return self.deadline is None or now <= self.deadline
 
     def shows(self, type: str, content) -> bool:
         """Is this what a client reads? `content`: bytes; {field: bytes}; a set of bytes; [(member,
-        score)]; [bytes]; ({id: fields}, top, max-deleted, entries-added)."""
+        score)]; [bytes]; ({id: fields}, top, max-deleted, entries-added, groups)."""
         if type != self.type:
             return False
         m = self.members
@@ -228,6 +230,7 @@ def told(found: Ops, now: int = 0) -> dict[tuple[int, bytes], Told]:
     deadlines: dict[tuple, list] = {}       # as values, for the deadline: "write", "remove"
     flushes: dict[int, list] = {}
     trims: dict[tuple, list] = {}           # (db, key) -> [(op, index, "remove", the last id)]
+    groups: dict[tuple, list] = {}          # (db, key) -> [(group, Act)]
     sums: dict[tuple, Fraction] = {}
     for op in sorted(found.ops.values(), key=lambda o: o.dot):
         for i, e in enumerate(op.effects):
@@ -246,6 +249,12 @@ def told(found: Ops, now: int = 0) -> dict[tuple[int, bytes], Told]:
                 deadlines.setdefault(at, []).append((op, i, "remove", None))
             elif e.kind == pb.CLEAR:
                 wide.setdefault(at, []).append((op, i, "remove", e.type))
+            elif e.type == GROUPS:
+                act = Act(op, i, chr(e.name[0]), Bytes(e.value))
+                groups.setdefault(at, []).append((e.name[1:], act))
+                if act.letter == "g":
+                    values.setdefault(at, {}).setdefault((GROUPS, e.name[1:]), []).append(
+                        (op, i, "write" if e.kind == pb.ASSIGN else "remove", act))
             elif e.type == pb.STREAM and e.kind == pb.REMOVE and e.keep:
                 trims.setdefault(at, []).append((op, i, "remove", e.name))
             else:
@@ -280,12 +289,18 @@ def told(found: Ops, now: int = 0) -> dict[tuple[int, bytes], Told]:
     for at, places in values.items():
         flushed = flushes.get(at[0], [])
         types: dict[int, dict] = {}
-        clears = []
+        clears, writes, creates = [], {}, {}
         for (type, place), acts in places.items():
-            shown = pb.STREAM if type == pb.STREAM_HEAD else type
+            shown = pb.STREAM if type in (pb.STREAM_HEAD, GROUPS) else type
             removals = [w for w in wide.get(at, []) if w[3] in (None, shown)] + flushed
             if type == pb.STREAM:
                 removals += [t for t in trims.get(at, []) if place <= t[3]]
+            if type == GROUPS:
+                creates[place] = [a for _, a in surviving(acts, removals)]
+                continue
+            if type == pb.STREAM:
+                ops = [(op, i, what, (op, i)) for op, i, what, _ in acts]
+                writes[packed(place)] = [w for _, w in surviving(ops, removals)]
             kept = surviving(acts, removals)
             value = value_of(type, kept) if kept else None
             if kept and type == pb.STREAM_HEAD and place != ADDED:
@@ -307,9 +322,14 @@ def told(found: Ops, now: int = 0) -> dict[tuple[int, bytes], Told]:
         if not types:
             continue
         seen = next(t for t in TYPE_ORDER if t in types)
+        about = ()
+        if TOP in head:
+            there = {i: w for i, w in writes.items() if w}
+            about = *head_of(head, entries), {
+                g: shown_group(found.names, c, [a for n, a in groups[at] if n == g], there)
+                for g, c in creates.items() if c}
         out[at] = Told(TYPE_NAMES[seen], types[seen],
-                       latest(surviving(deadlines.get(at, []), flushed), clears),
-                       head_of(head, entries) if TOP in head else ())
+                       latest(surviving(deadlines.get(at, []), flushed), clears), about)
     return out
 
 

@@ -35,6 +35,7 @@ from crdtredis._engine import Executor
 from crdtredis.replication import crdtredis_pb2 as pb
 from tests.simulation.commands import MEANINGLESS
 from tests.simulation.oracle import TYPE_NAMES, Ops, told
+from tests.simulation.views import told_groups
 
 NONE = 255
 KEYS = [b"k", b"l"]
@@ -64,6 +65,16 @@ COMMANDS = {
                "XSETID k 6-0", "XSETID k 6-0 ENTRIESADDED 9 MAXDELETEDID 3-1",
                "XADD k 5-1 f 5; XDEL k 5-1", "XADD k 5-1 f 6; DEL k; XADD k 3-1 f 7",
                "XTRIM k MAXLEN 0; XADD k 5-2 f 8"],
+    "groups": ["XGROUP CREATE k g 0 MKSTREAM", "XGROUP CREATE k g 1-1 MKSTREAM",
+               "XGROUP CREATE k g $ MKSTREAM", "XGROUP SETID k g 0", "XGROUP SETID k g 2-1",
+               "XGROUP DESTROY k g", "XREADGROUP GROUP g x STREAMS k >",
+               "XREADGROUP GROUP g y COUNT 1 STREAMS k >",
+               "XREADGROUP GROUP g y NOACK COUNT 2 STREAMS k >", "XREADGROUP GROUP g x STREAMS k 0",
+               "XACK k g 1-1 2-1 5-1", "XCLAIM k g y 0 1-1 2-1",
+               "XCLAIM k g z 0 1-1 3-1 FORCE JUSTID", "XGROUP DELCONSUMER k g x",
+               "XGROUP CREATECONSUMER k g z", "XADD k 5-1 f 2", "XDEL k 1-1", "XTRIM k MAXLEN 1",
+               "XADD k 6-1 f 3; XREADGROUP GROUP g x STREAMS k >; XADD k 7-1 f 4",
+               "XGROUP DESTROY k g; XGROUP CREATE k g 1-1; XREADGROUP GROUP g z STREAMS k >"],
 }
 # States: ops of a, b and c in turn, each of which has seen the ones before.
 BEFORE = {
@@ -83,6 +94,14 @@ BEFORE = {
                "of all": ["XADD k 1-1 f a", "XADD k 2-1 f b; XADD k 3-1 f c",
                           "XDEL k 3-1; PEXPIREAT k 7000"],
                "empty": ["XADD k 2-1 f a; XDEL k 2-1"]},
+    "groups": {"nothing": [], "entries": ["XADD k 1-1 f a", "XADD k 2-1 f b"],
+               "begun": ["XADD k 1-1 f a; XGROUP CREATE k g 0", "XADD k 2-1 f b",
+                         "XADD k 3-1 f c"],
+               "given": ["XADD k 1-1 f a; XGROUP CREATE k g 0; XADD k 2-1 f b",
+                         "XADD k 3-1 f b; XREADGROUP GROUP g x COUNT 2 STREAMS k >",
+                         "XADD k 4-1 f c"],
+               "read": ["XADD k 1-1 f a; XADD k 2-1 f b; XGROUP CREATE k g 1-1",
+                        "XREADGROUP GROUP g x STREAMS k >"]},
 }
 SHORT = {
     "string": ["SET k 100", "APPEND k 5", "INCRBY k 7", "DECRBY k 4", "DEL k", "PEXPIREAT k 5000",
@@ -98,6 +117,10 @@ SHORT = {
     "list": ["RPUSH k p", "LPUSH k p q", "LPOP k", "RPOP k", "LSET k 0 n", "LINSERT k AFTER x i",
              "LINSERT k BEFORE x j", "LTRIM k 1 -1", "DEL k",
              "LPOP k; LPUSH k t"],
+    "groups": ["XGROUP CREATE k g 0 MKSTREAM", "XGROUP SETID k g 1-1",
+               "XREADGROUP GROUP g x STREAMS k >", "XREADGROUP GROUP g y COUNT 1 STREAMS k >",
+               "XACK k g 1-1 2-1 5-1", "XCLAIM k g y 0 1-1 2-1", "XADD k 5-1 f 2",
+               "XDEL k 2-1", "XGROUP DESTROY k g"],
     "stream": ["XADD k 5-1 f 2", "XADD k MAXLEN 1 7-1 f 4", "XDEL k 2-1", "XTRIM k MAXLEN 0",
                "XSETID k 6-0 ENTRIESADDED 9", "DEL k", "XADD k 5-1 f 6; DEL k; XADD k 3-1 f 7"],
 }
@@ -165,7 +188,7 @@ def shared(type: str, name: str) -> tuple[tuple, ...]:
 
 
 def reads(z: Replica) -> list:
-    return [probe_members(z, 0, k) for k in KEYS]
+    return [(probe_members(z, 0, k), told_groups(z, 0, k)) for k in KEYS]
 
 
 def replay(base: bytes, orders: list, ops: list[bytes], told_too: bool) -> str | None:
@@ -204,6 +227,8 @@ def differs_from_oracle(z: Replica, base: bytes, ops: list[bytes]) -> str | None
         expected = told(found, now)
         for k in KEYS:
             type, shown = probe_members(z, 0, k)
+            if type == pb.STREAM:
+                shown = *shown, told_groups(z, 0, k)
             t = expected.get((0, k))
             t = t if t is not None and t.visible(now) else None
             if (type == NONE if t is None

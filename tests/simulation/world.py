@@ -69,7 +69,8 @@ from crdtredis.storage.witness import Sighting, is_next, proves
 from tests.simulation.commands import DATABASES, KEYS, MEANINGLESS, NAMES, Clients
 from tests.simulation.oracle import Ops, told
 from tests.simulation.syncs import Joined, Sync
-from tests.simulation.views import Client, Shadow, can_be_shadowed, shared, view
+from tests.simulation.views import (Client, Shadow, can_be_shadowed, has_groups, shared,
+                                    view)
 
 START = 1_700_000_000_000                 # ms since 1970 when the world begins
 EVERY_OP = (1 << 48) - 1
@@ -338,7 +339,7 @@ class Node:
         which must do the same."""
         self.replica.now = self.now()
         if (self.world.rng.random() >= SHADOWED or not can_be_shadowed(commands)
-            or self.replica.runs_ahead or self.hides()):
+            or self.replica.runs_ahead or self.hides() or has_groups(view(self.reader))):
             for argv in commands:
                 self.execute(session, *argv)
             return

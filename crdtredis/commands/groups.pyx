@@ -1,0 +1,853 @@
+# cython: language_level=3
+"""Consumer groups of streams: XGROUP, XREADGROUP, XACK, XPENDING, XCLAIM, XAUTOCLAIM, XINFO GROUPS
+and CONSUMERS.
+
+A group knows of each entry whether it has given it out, whatever its id is, so an entry that comes
+late from a peer is new to it. What is given out where, and what two replicas do to one record, is
+the kernel's (core/groups.pxi). Replies, refusals and the order in which arguments are looked at are
+those of Redis 7.2.
+"""
+from libc.stddef cimport size_t
+from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint64_t
+from libc.string cimport memset, strlen
+
+from crdtredis._core cimport (T_STREAM, Collection, ConsumerView, Element, GroupView, Kernel,
+                              PendingView, StreamCursor, StreamId, consumer_find, consumer_next,
+                              consumer_remove, consumer_touch, group_count, group_create,
+                              group_deliver, group_destroy, group_find, group_here, group_next,
+                              group_set, key_prepare, op_room, pending_claim, pending_from,
+                              pending_last, pending_remove, stream_next, stream_seek, stream_top)
+from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_SCRIPT, Call, is_word, native, refuse,
+                                refuse_syntax, wait_for_keys)
+from crdtredis._resp cimport (reply_array, reply_bulk, reply_error_span, reply_int, reply_map,
+                              reply_null, reply_null_array, reply_ok)
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
+from crdtredis.commands.common cimport REFUSED, args_size, read_int
+from crdtredis.commands.members cimport find_members
+from crdtredis.commands.stream_ids cimport (id_order, id_up, is_one, parse_id, stream_id)
+from crdtredis.commands.streams cimport (find_stream, read_block, read_bound, read_count, read_id,
+                                         reply_entry, reply_id, reply_range)
+from crdtredis.errors cimport (AUTOCLAIM_COUNT, AUTOCLAIM_IDLE, CLAIM_IDLE, CLAIM_IDLE_OPTION,
+                               CLAIM_RETRYCOUNT, CLAIM_TIME, DOLLAR_OF_XREAD, ENTRIES_READ_NEGATIVE,
+                               GROUP_EXISTS, GROUP_MISSING, GROUP_NEEDS_KEY, NO_SUCH_KEY,
+                               XREADGROUP_UNBALANCED)
+from crdtredis.numbers cimport format_int64, parse_int64
+
+from functools import partial
+
+from crdtredis.commands.table import StreamKeys, command
+from crdtredis.commands.usage import container
+
+cdef enum:
+    ATTEMPTS = 10               # records that XAUTOCLAIM looks at for each that it may answer
+
+cdef StreamId ZERO
+ZERO.ms = ZERO.seq = 0
+cdef Span NOBODY
+NOBODY.p = NULL
+NOBODY.n = 0
+
+
+# ---- refusals ------------------------------------------------------------------------------------
+cdef void add_text(Buffer *b, const char *text) noexcept nogil:
+    buffer_add(b, text, strlen(text))
+
+
+cdef void refuse_group(Call *c, Span key, Span group, const char *where) noexcept nogil:
+    """NOGROUP: `No such key 'key' or consumer group 'group'` and where it was asked for."""
+    cdef Buffer text
+    memset(&text, 0, sizeof(Buffer))
+    add_text(&text, "NOGROUP No such key '")
+    buffer_add(&text, key.p, min(key.n, <size_t>256))
+    add_text(&text, "' or consumer group '")
+    buffer_add(&text, group.p, min(group.n, <size_t>256))
+    add_text(&text, "'")
+    add_text(&text, where)
+    reply_error_span(c.reply, text.p, text.n)
+    buffer_free(&text)
+
+
+cdef void refuse_group_of(Call *c, Span group, Span key) noexcept nogil:
+    cdef Buffer text
+    memset(&text, 0, sizeof(Buffer))
+    add_text(&text, "NOGROUP No such consumer group '")
+    buffer_add(&text, group.p, min(group.n, <size_t>256))
+    add_text(&text, "' for key name '")
+    buffer_add(&text, key.p, min(key.n, <size_t>256))
+    add_text(&text, "'")
+    reply_error_span(c.reply, text.p, text.n)
+    buffer_free(&text)
+
+
+# A group under way: what the effects before have left of the key.
+cdef struct Under:
+    Span key
+    Span name
+    Element *e
+    Collection *s
+    GroupView g
+    int prepared
+
+
+cdef int find_group(Call *c, Span key, Span name, Under *u) noexcept nogil:
+    """REFUSED for another type; 0 for no such group."""
+    memset(u, 0, sizeof(Under))
+    u.key = key
+    u.name = name
+    if find_members(c, key, T_STREAM, &u.e, &u.s) == REFUSED:
+        return REFUSED
+    return u.s != NULL and group_find(c.kernel, u.s, name, &u.g)
+
+
+cdef void again(Call *c, Under *u) noexcept nogil:
+    """After an effect: the views anew."""
+    u.s = find_stream(c, u.key)
+    group_find(c.kernel, u.s, u.name, &u.g)
+
+
+cdef void prepare(Call *c, Under *u) noexcept nogil:
+    if not u.prepared:
+        u.e = key_prepare(c.kernel, c.db, u.key, u.e, T_STREAM)
+        u.prepared = 1
+
+
+cdef void touch_consumer(Call *c, Under *u, Span consumer, int active) noexcept nogil:
+    prepare(c, u)
+    u.e = consumer_touch(c.kernel, c.db, u.key, u.e, u.name, consumer, active)
+    again(c, u)
+
+
+cdef int entry_there(Call *c, Collection *s, StreamId id, StreamCursor *at) noexcept nogil:
+    stream_seek(c.kernel, s, id, 0, at)
+    return stream_next(at) and id_order(at.id, id) == 0
+
+
+# ---- XGROUP --------------------------------------------------------------------------------------
+cdef int read_start(Call *c, Collection *s, int strict, StreamId *start) noexcept nogil:
+    """argv[4], `$` being the last id; 0 after a refusal."""
+    if is_one(c.argv[4], c'$'):
+        start[0] = stream_top(s) if s != NULL else ZERO
+        return 1
+    if not strict and (is_one(c.argv[4], c'-') or is_one(c.argv[4], c'+')):
+        start[0] = ZERO if c.argv[4].p[0] == c'-' else stream_id(UINT64_MAX, UINT64_MAX)
+        return 1
+    return read_id(c, c.argv[4], start, 0, NULL)
+
+
+cdef int read_group_options(Call *c, int creates, int *make, int64_t *read) noexcept nogil:
+    """0 after a refusal."""
+    cdef int i = 5
+    make[0] = 0
+    read[0] = -1
+    while i < c.argc:
+        if creates and is_word(c.argv[i], "MKSTREAM"):
+            make[0] = 1
+        elif is_word(c.argv[i], "ENTRIESREAD") and i + 1 < c.argc:
+            i += 1
+            if not read_int(c, c.argv[i], read):
+                return 0
+            if read[0] < -1:
+                refuse(c, ENTRIES_READ_NEGATIVE)
+                return 0
+        else:
+            refuse_syntax(c)
+            return 0
+        i += 1
+    return 1
+
+
+cdef void xgroup_create(Call *c) noexcept nogil:
+    cdef Under u
+    cdef StreamId start
+    cdef int64_t read
+    cdef int make, found
+    if not read_group_options(c, 1, &make, &read):
+        return
+    found = find_group(c, c.argv[2], c.argv[3], &u)
+    if found == REFUSED:
+        return
+    if u.s == NULL and not make:
+        refuse(c, GROUP_NEEDS_KEY)
+    elif read_start(c, u.s, 1, &start):
+        if found:
+            refuse(c, GROUP_EXISTS)
+        elif op_room(c.kernel, c.db, 4, u.key.n, u.name.n):
+            prepare(c, &u)
+            group_create(c.kernel, c.db, u.key, u.e, u.name, start, read)
+            c.changes = 1
+            reply_ok(c.reply)
+
+
+cdef int find_named(Call *c, Under *u) noexcept nogil:
+    """The group argv[3] of argv[2]; 0 after a refusal."""
+    cdef int found = find_group(c, c.argv[2], c.argv[3], u)
+    if found == REFUSED:
+        return 0
+    if u.s == NULL:
+        refuse(c, GROUP_NEEDS_KEY)
+    elif not found:
+        refuse_group_of(c, u.name, u.key)
+    return found
+
+
+cdef void xgroup_setid(Call *c) noexcept nogil:
+    cdef Under u
+    cdef StreamId start
+    cdef int64_t read
+    cdef int make
+    if (read_group_options(c, 0, &make, &read) and find_named(c, &u)
+            and read_start(c, u.s, 0, &start) and op_room(c.kernel, c.db, 2, u.key.n, u.name.n)):
+        prepare(c, &u)
+        group_set(c.kernel, c.db, u.key, u.e, u.name, start, read)
+        c.changes = 1
+        reply_ok(c.reply)
+
+
+cdef void xgroup_destroy(Call *c) noexcept nogil:
+    cdef Under u
+    cdef int found = find_group(c, c.argv[2], c.argv[3], &u)
+    if found == REFUSED:
+        return
+    if u.s == NULL:
+        refuse(c, GROUP_NEEDS_KEY)
+        return
+    if found:
+        prepare(c, &u)
+        group_destroy(c.kernel, c.db, u.key, u.e, u.name)
+    c.changes = found
+    reply_int(c.reply, found)
+
+
+cdef void xgroup_createconsumer(Call *c) noexcept nogil:
+    cdef Under u
+    cdef ConsumerView consumer
+    cdef int there
+    if not find_named(c, &u):
+        return
+    there = consumer_find(c.kernel, &u.g, c.argv[4], &consumer)
+    if not there and op_room(c.kernel, c.db, 2, u.key.n, u.name.n + c.argv[4].n):
+        touch_consumer(c, &u, c.argv[4], 0)
+    c.changes = not there
+    reply_int(c.reply, not there)
+
+
+cdef void xgroup_delconsumer(Call *c) noexcept nogil:
+    cdef Under u
+    cdef ConsumerView consumer
+    cdef int64_t pending = 0
+    if not find_named(c, &u):
+        return
+    c.changes = 0
+    if consumer_find(c.kernel, &u.g, c.argv[4], &consumer):
+        pending = <int64_t>consumer.pending
+        if not op_room(c.kernel, c.db, 2 + consumer.pending, u.key.n, u.name.n + c.argv[4].n):
+            return
+        prepare(c, &u)
+        consumer_remove(c.kernel, c.db, u.key, u.e, u.name, c.argv[4])
+        c.changes = 1
+    reply_int(c.reply, pending)
+
+
+# ---- XREADGROUP ----------------------------------------------------------------------------------
+cdef struct GroupRead:
+    Span group
+    Span consumer
+    int64_t timeout             # ms; -1: it does not wait
+    int64_t count               # 0: all
+    int noack
+    int first                   # the first key is argv[first],
+    int n                       # of so many; as many ids follow
+
+
+cdef int read_reading(Call *c, GroupRead *o) noexcept nogil:
+    """0 after a refusal."""
+    cdef int i = 1, more
+    memset(o, 0, sizeof(GroupRead))
+    o.timeout = -1
+    while i < c.argc and not o.first:
+        more = c.argc - i - 1
+        if more and is_word(c.argv[i], "BLOCK"):
+            i += 1
+            if not read_block(c, c.argv[i], &o.timeout):
+                return 0
+        elif more and is_word(c.argv[i], "COUNT"):
+            i += 1
+            if not read_count(c, c.argv[i], &o.count):
+                return 0
+        elif more >= 2 and is_word(c.argv[i], "GROUP"):
+            o.group = c.argv[i + 1]
+            o.consumer = c.argv[i + 2]
+            i += 2
+        elif is_word(c.argv[i], "NOACK"):
+            o.noack = 1
+        elif more and is_word(c.argv[i], "STREAMS"):
+            o.first = i + 1
+        else:
+            break
+        i += 1
+    if not o.first:
+        refuse_syntax(c)
+    elif (c.argc - o.first) % 2:
+        refuse(c, XREADGROUP_UNBALANCED)
+    elif o.group.p == NULL:
+        refuse(c, GROUP_MISSING)
+    else:
+        o.n = (c.argc - o.first) // 2
+        return 1
+    return 0
+
+
+cdef int check_reading(Call *c, const GroupRead *o) noexcept nogil:
+    """Are all groups and ids there? 0 after a refusal."""
+    cdef Under u
+    cdef StreamId id
+    cdef Span from_
+    cdef int i, found
+    for i in range(o.n):
+        from_ = c.argv[o.first + o.n + i]
+        found = find_group(c, c.argv[o.first + i], o.group, &u)
+        if found == REFUSED:
+            return 0
+        if not found:
+            refuse_group(c, u.key, u.name, " in XREADGROUP with GROUP option")
+            return 0
+        if is_one(from_, c'$'):
+            refuse(c, DOLLAR_OF_XREAD)
+            return 0
+        if not is_one(from_, c'>') and not read_id(c, from_, &id, 0, NULL):
+            return 0
+    return 1
+
+
+cdef void reply_history(Call *c, Under *u, const GroupRead *o, StreamId after) noexcept nogil:
+    """The consumer's own records behind an id; of entries that are gone the id alone."""
+    cdef PendingView p
+    cdef StreamCursor at
+    cdef StreamId id = after
+    cdef size_t n = 0, i
+    cdef int more = id_up(&id)
+    while more and pending_from(c.kernel, &u.g, id, o.consumer, &p) and (
+            o.count == 0 or n < <size_t>o.count):
+        n += 1
+        id = p.id
+        more = id_up(&id)
+    reply_array(c.reply, n)
+    id = after
+    for i in range(n):
+        id_up(&id)
+        pending_from(c.kernel, &u.g, id, o.consumer, &p)
+        id = p.id
+        if entry_there(c, u.s, id, &at):
+            reply_entry(c, at.id, at.fields)
+            prepare(c, u)
+            u.e = pending_claim(c.kernel, c.db, u.key, u.e, u.name, o.consumer, id, c.kernel.now,
+                                p.deliveries + 1)
+            again(c, u)
+        else:
+            reply_array(c.reply, 2)
+            reply_id(c, id)
+            reply_null_array(c.reply)
+
+
+cdef void deliver(Call *c, Under *u, const GroupRead *o, size_t n) noexcept nogil:
+    """The first n entries that are new: answered and given out."""
+    cdef StreamCursor at
+    cdef Buffer ids
+    cdef size_t i
+    memset(&ids, 0, sizeof(Buffer))
+    reply_array(c.reply, n)
+    group_here(c.kernel, c.db, u.key, u.s, &u.g, &at)
+    for i in range(n):
+        stream_next(&at)
+        reply_entry(c, at.id, at.fields)
+        buffer_add(&ids, &at.id, sizeof(StreamId))
+    prepare(c, u)
+    u.e = group_deliver(c.kernel, c.db, u.key, u.e, u.name, o.consumer, <StreamId*>ids.p, n,
+                        o.noack)
+    buffer_free(&ids)
+
+
+cdef size_t count_new(Call *c, const Under *u, int64_t most) noexcept nogil:
+    cdef StreamCursor at
+    cdef size_t n = 0
+    group_here(c.kernel, c.db, u.key, u.s, &u.g, &at)
+    while (most == 0 or n < <size_t>most) and stream_next(&at):
+        n += 1
+    return n
+
+
+cdef void xreadgroup(Call *c) noexcept nogil:
+    cdef GroupRead o
+    cdef Under u
+    cdef StreamId after
+    cdef Buffer b
+    cdef size_t *news
+    cdef int i, there = 0, history
+    if not read_reading(c, &o) or not check_reading(c, &o):
+        return
+    memset(&b, 0, sizeof(Buffer))
+    news = <size_t*>buffer_need(&b, <size_t>o.n * sizeof(size_t) + 1)
+    for i in range(o.n):
+        find_group(c, c.argv[o.first + i], o.group, &u)
+        history = not is_one(c.argv[o.first + o.n + i], c'>')
+        news[i] = 0 if history else count_new(c, &u, o.count)
+        there += 1 if history else <int>(news[i] > 0)
+    if there and c.reply.resp == 2:
+        reply_array(c.reply, there)
+    elif there:
+        reply_map(c.reply, there)
+    for i in range(o.n):
+        find_group(c, c.argv[o.first + i], o.group, &u)
+        history = not is_one(c.argv[o.first + o.n + i], c'>')
+        touch_consumer(c, &u, o.consumer, news[i] > 0)
+        if not history and news[i] == 0:
+            continue
+        if c.reply.resp == 2:
+            reply_array(c.reply, 2)
+        reply_bulk(c.reply, u.key.p, u.key.n)
+        if history:
+            parse_id(c.argv[o.first + o.n + i], &after, 0, NULL)
+            reply_history(c, &u, &o, after)
+        else:
+            deliver(c, &u, &o, news[i])
+    buffer_free(&b)
+    if there:
+        return
+    if o.timeout == -1 or c.client.flags & CLIENT_IN_EXEC:
+        reply_null_array(c.reply)
+    else:
+        wait_for_keys(c, T_STREAM, o.first, o.n, o.timeout)
+
+
+# ---- XACK, XPENDING ------------------------------------------------------------------------------
+cdef void xack(Call *c) noexcept nogil:
+    cdef Under u
+    cdef PendingView p
+    cdef StreamId id
+    cdef Buffer ids
+    cdef StreamId *v
+    cdef size_t n = 0, i, j
+    cdef int found = find_group(c, c.argv[1], c.argv[2], &u), k
+    if found == REFUSED:
+        return
+    memset(&ids, 0, sizeof(Buffer))
+    for k in range(3, c.argc if found else 3):
+        if not read_id(c, c.argv[k], &id, 0, NULL):
+            buffer_free(&ids)
+            return
+        buffer_add(&ids, &id, sizeof(StreamId))
+    v = <StreamId*>ids.p
+    for i in range(ids.n // sizeof(StreamId)):
+        id = v[i]
+        for j in range(n):
+            if id_order(v[j], id) == 0:
+                break
+        else:
+            if pending_from(c.kernel, &u.g, id, NOBODY, &p) and id_order(p.id, id) == 0:
+                v[n] = id
+                n += 1
+    if n and op_room(c.kernel, c.db, 1, u.key.n, u.name.n + 64 * n):
+        prepare(c, &u)
+        pending_remove(c.kernel, c.db, u.key, u.e, u.name, v, n)
+    buffer_free(&ids)
+    c.changes = n
+    reply_int(c.reply, n)
+
+
+cdef void reply_summary(Call *c, Under *u) noexcept nogil:
+    cdef PendingView p
+    cdef ConsumerView x
+    cdef size_t at = 0, n = 0
+    reply_array(c.reply, 4)
+    reply_int(c.reply, u.g.pending)
+    if u.g.pending == 0:
+        reply_null(c.reply)
+        reply_null(c.reply)
+        reply_null_array(c.reply)
+        return
+    pending_from(c.kernel, &u.g, ZERO, NOBODY, &p)
+    reply_id(c, p.id)
+    pending_last(c.kernel, &u.g, &p)
+    reply_id(c, p.id)
+    while consumer_next(c.kernel, &u.g, &at, &x):
+        n += x.pending > 0
+    reply_array(c.reply, n)
+    at = 0
+    while consumer_next(c.kernel, &u.g, &at, &x):
+        if x.pending:
+            reply_array(c.reply, 2)
+            reply_bulk(c.reply, x.name.p, x.name.n)
+            reply_count(c, x.pending)
+
+
+cdef void reply_count(Call *c, size_t n) noexcept nogil:
+    """As text."""
+    cdef char digits[24]
+    reply_bulk(c.reply, digits, format_int64(<int64_t>n, digits))
+
+
+cdef void xpending(Call *c) noexcept nogil:
+    cdef Under u
+    cdef StreamId first, last, id
+    cdef int64_t idle = 0, count
+    cdef Span owner = NOBODY
+    cdef ConsumerView x
+    cdef PendingView p
+    cdef size_t n, i
+    cdef int at = 3, found, more, turn
+    if c.argc != 3 and (c.argc < 6 or c.argc > 9):
+        refuse_syntax(c)
+        return
+    if c.argc > 3:
+        if is_word(c.argv[3], "IDLE"):
+            if not read_int(c, c.argv[4], &idle):
+                return
+            if c.argc < 8:
+                refuse_syntax(c)
+                return
+            at = 5
+        if (not read_count(c, c.argv[at + 2], &count) or not read_bound(c, c.argv[at], &first, 0)
+                or not read_bound(c, c.argv[at + 1], &last, 1)):
+            return
+        if at + 3 < c.argc:
+            owner = c.argv[at + 3]
+    found = find_group(c, c.argv[1], c.argv[2], &u)
+    if found == REFUSED:
+        return
+    if not found:
+        refuse_group(c, u.key, u.name, "")
+        return
+    if c.argc == 3:
+        reply_summary(c, &u)
+        return
+    if owner.p != NULL and not consumer_find(c.kernel, &u.g, owner, &x):
+        reply_array(c.reply, 0)
+        return
+    n = 0
+    for turn in range(2):                       # they are counted, then answered
+        if turn:
+            reply_array(c.reply, n)
+        id = first
+        i = 0
+        more = 1
+        while (more and i < <size_t>count and pending_from(c.kernel, &u.g, id, owner, &p)
+               and id_order(p.id, last) <= 0):
+            id = p.id
+            more = id_up(&id)
+            if idle and c.kernel.now - p.at < idle:
+                continue
+            i += 1
+            if turn:
+                reply_array(c.reply, 4)
+                reply_id(c, p.id)
+                reply_bulk(c.reply, p.owner.p, p.owner.n)
+                reply_int(c.reply, max(c.kernel.now - p.at, <int64_t>0))
+                reply_int(c.reply, p.deliveries)
+        n = i
+
+
+# ---- XCLAIM, XAUTOCLAIM --------------------------------------------------------------------------
+cdef struct Claim:
+    int64_t idle                # ms at least
+    int64_t at                  # ms: the time that is noted
+    int64_t deliveries          # -1: one more
+    int force
+    int just_ids
+
+
+cdef int read_number(Call *c, Span arg, const char *refusal, int64_t *out) noexcept nogil:
+    if parse_int64(arg.p, arg.n, out):
+        return 1
+    refuse(c, refusal)
+    return 0
+
+
+cdef void refuse_claim_option(Call *c, Span option) noexcept nogil:
+    cdef Buffer text
+    memset(&text, 0, sizeof(Buffer))
+    add_text(&text, "ERR Unrecognized XCLAIM option '")
+    buffer_add(&text, option.p, min(option.n, <size_t>128))
+    add_text(&text, "'")
+    reply_error_span(c.reply, text.p, text.n)
+    buffer_free(&text)
+
+
+cdef int read_claim(Call *c, int i, Claim *x) noexcept nogil:
+    """The options of XCLAIM from argv[i] on; 0 after a refusal. LASTID is checked and passed over:
+    what a group has given out is not one id."""
+    cdef StreamId id
+    cdef int64_t when = -1
+    cdef int more
+    x.deliveries = -1
+    x.force = x.just_ids = 0
+    while i < c.argc:
+        more = i + 1 < c.argc
+        if is_word(c.argv[i], "FORCE"):
+            x.force = 1
+        elif is_word(c.argv[i], "JUSTID"):
+            x.just_ids = 1
+        elif more and is_word(c.argv[i], "IDLE"):
+            i += 1
+            if not read_number(c, c.argv[i], CLAIM_IDLE_OPTION, &when):
+                return 0
+            when = c.kernel.now - when if when >= 0 else c.kernel.now
+        elif more and is_word(c.argv[i], "TIME"):
+            i += 1
+            if not read_number(c, c.argv[i], CLAIM_TIME, &when):
+                return 0
+        elif more and is_word(c.argv[i], "RETRYCOUNT"):
+            i += 1
+            if not read_number(c, c.argv[i], CLAIM_RETRYCOUNT, &x.deliveries):
+                return 0
+        elif more and is_word(c.argv[i], "LASTID"):
+            i += 1
+            if not read_id(c, c.argv[i], &id, 0, NULL):
+                return 0
+        else:
+            refuse_claim_option(c, c.argv[i])
+            return 0
+        i += 1
+    x.at = when if 0 <= when <= c.kernel.now else c.kernel.now
+    return 1
+
+
+cdef int claim_one(Call *c, Under *u, Span consumer, const Claim *x, StreamId id,
+                   Buffer *claimed, Buffer *gone) noexcept nogil:
+    """1: it is the consumer's now; -1: its entry has gone, and so has the record."""
+    cdef PendingView p
+    cdef StreamCursor at
+    cdef int there = (pending_from(c.kernel, &u.g, id, NOBODY, &p) and id_order(p.id, id) == 0)
+    cdef int64_t deliveries = x.deliveries
+    if not entry_there(c, u.s, id, &at):
+        if there:
+            prepare(c, u)
+            u.e = pending_remove(c.kernel, c.db, u.key, u.e, u.name, &id, 1)
+            again(c, u)
+            buffer_add(gone, &id, sizeof(StreamId))
+        return -there
+    if not there and not x.force or there and x.idle and c.kernel.now - p.at < x.idle:
+        return 0
+    if deliveries < 0:
+        deliveries = (p.deliveries if there else 1) + (not x.just_ids)
+    prepare(c, u)
+    u.e = pending_claim(c.kernel, c.db, u.key, u.e, u.name, consumer, id, x.at, deliveries)
+    again(c, u)
+    buffer_add(claimed, &id, sizeof(StreamId))
+    return 1
+
+
+cdef void reply_claimed(Call *c, Under *u, const Buffer *ids, int just_ids) noexcept nogil:
+    cdef StreamId *v = <StreamId*>ids.p
+    cdef size_t n = ids.n // sizeof(StreamId), i
+    reply_array(c.reply, n)
+    for i in range(n):
+        if just_ids:
+            reply_id(c, v[i])
+        else:
+            reply_range(c, u.s, v[i], v[i], 1, 0, 1)
+
+
+cdef void xclaim(Call *c) noexcept nogil:
+    cdef Under u
+    cdef Claim x
+    cdef StreamId id
+    cdef Buffer claimed, gone
+    cdef int found = find_group(c, c.argv[1], c.argv[2], &u), last = 5, i
+    if found == REFUSED:
+        return
+    if not found:
+        refuse_group(c, u.key, u.name, "")
+        return
+    if not read_number(c, c.argv[4], CLAIM_IDLE, &x.idle):
+        return
+    while last < c.argc and parse_id(c.argv[last], &id, 0, NULL):
+        last += 1
+    if (not read_claim(c, last, &x)
+            or not op_room(c.kernel, c.db, <size_t>last + 2, u.key.n, args_size(c, 2) * 2)):
+        return
+    memset(&claimed, 0, sizeof(Buffer))
+    memset(&gone, 0, sizeof(Buffer))
+    touch_consumer(c, &u, c.argv[3], 0)
+    for i in range(5, last):
+        parse_id(c.argv[i], &id, 0, NULL)
+        claim_one(c, &u, c.argv[3], &x, id, &claimed, &gone)
+    if claimed.n:
+        touch_consumer(c, &u, c.argv[3], 1)
+    c.changes = (claimed.n + gone.n) // sizeof(StreamId)
+    reply_claimed(c, &u, &claimed, x.just_ids)
+    buffer_free(&claimed)
+    buffer_free(&gone)
+
+
+cdef void xautoclaim(Call *c) noexcept nogil:
+    cdef Under u
+    cdef Claim x
+    cdef StreamId id
+    cdef PendingView p
+    cdef Buffer claimed, gone
+    cdef int64_t count = 100, attempts
+    cdef int i = 6, found, more = 1
+    memset(&x, 0, sizeof(Claim))
+    if not read_number(c, c.argv[4], AUTOCLAIM_IDLE, &x.idle) or not read_bound(c, c.argv[5], &id,
+                                                                                0):
+        return
+    while i < c.argc:
+        if i + 1 < c.argc and is_word(c.argv[i], "COUNT"):
+            i += 1
+            if not parse_int64(c.argv[i].p, c.argv[i].n, &count) or not (
+                    1 <= count <= INT64_MAX // 16):
+                refuse(c, AUTOCLAIM_COUNT)
+                return
+        elif is_word(c.argv[i], "JUSTID"):
+            x.just_ids = 1
+        else:
+            refuse_syntax(c)
+            return
+        i += 1
+    found = find_group(c, c.argv[1], c.argv[2], &u)
+    if found == REFUSED:
+        return
+    if not found:
+        refuse_group(c, u.key, u.name, "")
+        return
+    x.at = c.kernel.now
+    x.deliveries = -1
+    memset(&claimed, 0, sizeof(Buffer))
+    memset(&gone, 0, sizeof(Buffer))
+    touch_consumer(c, &u, c.argv[3], 0)
+    attempts = count * ATTEMPTS
+    while attempts and count and more and pending_from(c.kernel, &u.g, id, NOBODY, &p):
+        attempts -= 1
+        id = p.id
+        count -= claim_one(c, &u, c.argv[3], &x, id, &claimed, &gone) != 0
+        more = id_up(&id)
+    if claimed.n:
+        touch_consumer(c, &u, c.argv[3], 1)
+    c.changes = (claimed.n + gone.n) // sizeof(StreamId)
+    reply_array(c.reply, 3)
+    reply_id(c, p.id if more and pending_from(c.kernel, &u.g, id, NOBODY, &p) else ZERO)
+    reply_claimed(c, &u, &claimed, x.just_ids)
+    reply_claimed(c, &u, &gone, 1)
+    buffer_free(&claimed)
+    buffer_free(&gone)
+
+
+# ---- XINFO ---------------------------------------------------------------------------------------
+cdef void word(Call *c, const char *text) noexcept nogil:
+    reply_bulk(c.reply, text, strlen(text))
+
+
+cdef void number(Call *c, const char *name, int64_t v) noexcept nogil:
+    word(c, name)
+    reply_int(c.reply, v)
+
+
+cdef void number_or_null(Call *c, const char *name, int64_t v) noexcept nogil:
+    word(c, name)
+    if v < 0:
+        reply_null(c.reply)
+    else:
+        reply_int(c.reply, v)
+
+
+cdef void xinfo_groups(Call *c) noexcept nogil:
+    cdef Element *e
+    cdef Collection *s
+    cdef GroupView g
+    cdef size_t at = 0
+    if find_members(c, c.argv[2], T_STREAM, &e, &s) == REFUSED:
+        return
+    if s == NULL:
+        refuse(c, NO_SUCH_KEY)
+        return
+    reply_array(c.reply, group_count(c.kernel, s))
+    while group_next(c.kernel, s, &at, &g):
+        reply_map(c.reply, 6)
+        word(c, "name")
+        reply_bulk(c.reply, g.name.p, g.name.n)
+        number(c, "consumers", g.consumers)
+        number(c, "pending", g.pending)
+        word(c, "last-delivered-id")
+        reply_id(c, g.last)
+        number_or_null(c, "entries-read", g.read)
+        number_or_null(c, "lag", g.lag)
+
+
+cdef void xinfo_consumers(Call *c) noexcept nogil:
+    cdef Under u
+    cdef ConsumerView x
+    cdef size_t at = 0
+    cdef int found = find_group(c, c.argv[2], c.argv[3], &u)
+    if found == REFUSED:
+        return
+    if u.s == NULL:
+        refuse(c, NO_SUCH_KEY)
+        return
+    if not found:
+        refuse_group_of(c, u.name, u.key)
+        return
+    reply_array(c.reply, u.g.consumers)
+    while consumer_next(c.kernel, &u.g, &at, &x):
+        reply_map(c.reply, 4)
+        word(c, "name")
+        reply_bulk(c.reply, x.name.p, x.name.n)
+        number(c, "pending", x.pending)
+        number(c, "idle", max(c.kernel.now - x.seen, <int64_t>0))
+        number(c, "inactive", c.kernel.now - x.active if x.active >= 0 else -1)
+
+
+# ---- registration --------------------------------------------------------------------------------
+_of_one_key = partial(command, keys=(1, 1, 1), group="stream", since="5.0.0")
+_xgroup = partial(command, keys=(2, 2, 1), group="stream", since="5.0.0",
+                  flags="write denyoom", access="RW insert")
+
+container("XGROUP", "stream", "5.0.0", "Makes, changes and removes consumer groups.")
+_xgroup("XGROUP|CREATE key group <id | $> [MKSTREAM] [ENTRIESREAD entries-read]", arity=-5,
+        summary="Makes a consumer group.",
+        replicas="Of groups of one name that two replicas made, the later takes what happens; "
+                 "what either has given out counts as given.")(native(xgroup_create))
+_xgroup("XGROUP|SETID key group <id | $> [ENTRIESREAD entries-read]", arity=-5, flags="write",
+        access="RW update", summary="Has a group begin anew behind an id.",
+        replicas="What is given out concurrently does not count in the new round.")(
+        native(xgroup_setid))
+_xgroup("XGROUP|DESTROY key group", arity=4, flags="write", access="RW delete",
+        complexity="O(N) with N pending entries", summary="Removes a group.",
+        replicas="A group of this name that this replica had not seen survives.")(
+        native(xgroup_destroy))
+_xgroup("XGROUP|CREATECONSUMER key group consumer", arity=5, since="6.2.0",
+        summary="Makes a consumer.", replicas="It is there once.")(native(xgroup_createconsumer))
+_xgroup("XGROUP|DELCONSUMER key group consumer", arity=5, flags="write", access="RW delete",
+        summary="Removes a consumer with its pending entries; answers their number.",
+        replicas="What it was given concurrently stays pending, as its own.")(
+        native(xgroup_delconsumer))
+command("XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key... "
+        "id...", arity=-7, flags="write blocking movablekeys", keys=[StreamKeys("RO access", 4)],
+        group="stream", since="5.0.0", complexity="O(M) with M entries answered",
+        summary="Entries that a group gives to a consumer; waits for some.",
+        replicas="An entry is given out at the replica where it was added; where no consumer of "
+                 "the group lives there, at the first live replica that has one.")(
+        native(xreadgroup))
+_of_one_key("XACK key group id...", arity=-4, flags="write fast", access="RW update",
+            complexity="O(1) for each id", summary="Removes entries from those that are pending.",
+            replicas="A delivery that this replica had not seen stays pending.")(native(xack))
+_of_one_key("XPENDING key group [[IDLE min-idle-time] start end count [consumer]]", arity=-3,
+            flags="readonly", access="RO access", tips="nondeterministic_output",
+            complexity="O(N) with N entries answered", summary="The pending entries of a group.")(
+            native(xpending))
+_of_one_key("XCLAIM key group consumer min-idle-time id... [IDLE ms] [TIME unix-time-milliseconds] "
+            "[RETRYCOUNT count] [FORCE] [JUSTID] [LASTID lastid]", arity=-6, flags="write fast",
+            access="RW update", tips="nondeterministic_output",
+            complexity="O(log N) with N pending entries", summary="Takes over pending entries.",
+            replicas="The owner of a pending entry is a register; a concurrent XACK wins.")(
+            native(xclaim))
+_of_one_key("XAUTOCLAIM key group consumer min-idle-time start [COUNT count] [JUSTID]", arity=-6,
+            flags="write fast", access="RW access delete", since="6.2.0",
+            tips="nondeterministic_output", complexity="O(1) if COUNT is small",
+            summary="Takes over pending entries that are idle.",
+            replicas="The owner of a pending entry is a register; a concurrent XACK wins.")(
+            native(xautoclaim))
+command("XINFO|GROUPS key", arity=3, flags="readonly", keys=(2, 2, 1), access="RO access",
+        group="stream", since="5.0.0", summary="The groups of a stream.")(native(xinfo_groups))
+command("XINFO|CONSUMERS key group", arity=4, flags="readonly", keys=(2, 2, 1),
+        access="RO access", group="stream", since="5.0.0", tips="nondeterministic_output",
+        summary="The consumers of a group.")(native(xinfo_consumers))

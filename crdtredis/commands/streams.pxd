@@ -1,0 +1,19 @@
+# What the commands of consumer groups share with those of streams.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint64_t
+
+from crdtredis._core cimport Collection, StreamId
+from crdtredis._engine cimport Call
+from crdtredis.buffer cimport Span
+
+# Each but reply_* answers 0 after a refusal. `whole`: see parse_id.
+cdef int read_id(Call *c, Span arg, StreamId *id, uint64_t missing, int *whole) noexcept nogil
+cdef int read_bound(Call *c, Span arg, StreamId *id, int is_end) noexcept nogil
+cdef int read_count(Call *c, Span arg, int64_t *count) noexcept nogil
+cdef int read_block(Call *c, Span arg, int64_t *ms) noexcept nogil
+cdef void reply_id(Call *c, StreamId id) noexcept nogil
+cdef void reply_entry(Call *c, StreamId id, Span fields) noexcept nogil
+cdef size_t reply_range(Call *c, Collection *s, StreamId first, StreamId last, int64_t count,
+                        int reverse, int bare) noexcept nogil
+cdef Collection *find_stream(Call *c, Span key) noexcept nogil

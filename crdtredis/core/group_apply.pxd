@@ -1,0 +1,1 @@
+# Applying effects on consumer groups. See core/group_apply.pxi.

@@ -1,0 +1,28 @@
+# Consumer groups: making effects. What commands call, behind key_prepare(.., T_STREAM); each
+# returns what stands under the key then.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint32_t
+
+from crdtredis.buffer cimport Span
+
+# XGROUP CREATE. The stream may be missing (MKSTREAM). read: entries-read, -1: not said.
+cdef Element *group_create(Kernel *k, uint32_t db, Span key, Element *e, Span name, StreamId start,
+                           int64_t read) noexcept nogil
+cdef Element *group_set(Kernel *k, uint32_t db, Span key, Element *e, Span name, StreamId start,
+                        int64_t read) noexcept nogil
+cdef Element *group_destroy(Kernel *k, uint32_t db, Span key, Element *e, Span name) noexcept nogil
+# A consumer is there from then on, and seen now. `active`: it was given something.
+cdef Element *consumer_touch(Kernel *k, uint32_t db, Span key, Element *e, Span group, Span name,
+                             int active) noexcept nogil
+cdef Element *consumer_remove(Kernel *k, uint32_t db, Span key, Element *e, Span group,
+                              Span name) noexcept nogil
+# Gives entries out: marks, and records unless noack.
+cdef Element *group_deliver(Kernel *k, uint32_t db, Span key, Element *e, Span group, Span consumer,
+                            const StreamId *ids, size_t n, int noack) noexcept nogil
+# XACK: removes the records seen of ids.
+cdef Element *pending_remove(Kernel *k, uint32_t db, Span key, Element *e, Span group,
+                             const StreamId *ids, size_t n) noexcept nogil
+# XCLAIM: the record of id, made where there is none (FORCE), is the consumer's.
+cdef Element *pending_claim(Kernel *k, uint32_t db, Span key, Element *e, Span group, Span consumer,
+                            StreamId id, int64_t at, int64_t deliveries) noexcept nogil

@@ -1,0 +1,237 @@
+# Consumer groups: making effects (core/groups.pxi says what they do). Each is one effect of type
+# T_GROUPS, whose name says which it is, and which group it is about:
+#
+#     ASSIGN "g" group    a CREATE: its marks, the round left open
+#     REMOVE "g" group    XGROUP DESTROY
+#     ASSIGN "s" group    XGROUP SETID: as a CREATE
+#     ASSIGN "d" group    a delivery: which CREATE and round, to whom, and the entries, with dots
+#     ASSIGN "o" group    XCLAIM of records that are there: to whom, and the ids
+#     ASSIGN "c" group    a consumer
+#     ASSIGN "a" group    XACK: the ids
+#     ASSIGN "x" group    XGROUP DELCONSUMER: the consumer, and the ids of its records
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
+
+
+cdef Element *make_of_group(Kernel *k, uint32_t db, Span key, Element *e, int kind, int letter,
+                            Span group, const Buffer *value) noexcept nogil:
+    cdef Effect x
+    cdef Buffer name
+    cdef char c = <char>letter
+    memset(&name, 0, sizeof(Buffer))
+    buffer_add(&name, &c, 1)
+    buffer_add(&name, group.p, group.n)
+    db = home_of(k, db, key, &e)
+    begin_effect(k, &x, kind, db, key)
+    x.type = T_GROUPS
+    x.name = content(&name)
+    if value != NULL:
+        x.value = content(value)
+    e = make(k, &x, e)
+    buffer_free(&name)
+    return e
+
+
+cdef void gather_seen(Kernel *k, Collection *stream, Buffer *seen) noexcept nogil:
+    """Of each actor that has written to the stream its last op there; or one after that."""
+    cdef size_t pos = 0, i
+    cdef Element *m
+    cdef Mark x
+    cdef Mark *y
+    cdef Said w
+    cdef uint32_t slot
+    memset(&x, 0, sizeof(Mark))
+    if stream.written != NULL:
+        for slot in range(k.actors.n):
+            x.actor = k.actors.v[slot].id
+            x.seq = vector_get(stream.written, <uint16_t>slot)
+            if x.seq:
+                mark_put(seen, &x)
+        return
+    m = table_next(&stream.table, &pos)
+    while m != NULL:
+        i = 0
+        while nth_write(m, i, &w):
+            i += 1
+            x.actor = k.actors.v[dot_slot(w.dot)].id
+            x.seq = dot_seq(w.dot)
+            y = of_actor(seen, x.actor)
+            if y == NULL:
+                mark_put(seen, &x)
+            else:
+                y.seq = max(y.seq, x.seq)
+        m = table_next(&stream.table, &pos)
+
+
+cdef Element *make_round(Kernel *k, uint32_t db, Span key, Element *e, int letter, Span name,
+                         StreamId start, int64_t read) noexcept nogil:
+    cdef Buffer value
+    cdef Marks m
+    memset(&value, 0, sizeof(Buffer))
+    memset(&m, 0, sizeof(Marks))
+    m.start = start
+    m.read = read
+    gather_seen(k, element_collection(e, T_STREAM), &m.seen)
+    marks_encode(&m, &value)
+    e = make_of_group(k, db, key, e, ASSIGN, letter, name, &value)
+    buffer_free(&value)
+    marks_free(&m)
+    return e
+
+
+cdef Element *group_create(Kernel *k, uint32_t db, Span key, Element *e, Span name, StreamId start,
+                           int64_t read) noexcept nogil:
+    """With a word about the top, by which the stream is there."""
+    cdef Collection *s = element_collection(e, T_STREAM) if e != NULL else NULL
+    cdef StreamId none, top
+    memset(&none, 0, sizeof(StreamId))
+    top = stream_top(s) if s != NULL else none
+    e = stream_set_id(k, db, key, e, top, -1, none)
+    return make_round(k, db, key, e, G_GROUP, name, start, read)
+
+
+cdef Element *group_set(Kernel *k, uint32_t db, Span key, Element *e, Span name, StreamId start,
+                        int64_t read) noexcept nogil:
+    return make_round(k, db, key, e, G_SETID, name, start, read)
+
+
+cdef Element *group_destroy(Kernel *k, uint32_t db, Span key, Element *e, Span name) noexcept nogil:
+    return make_of_group(k, db, key, e, REMOVE, G_GROUP, name, NULL)
+
+
+cdef int given_begin(Kernel *k, Element *e, Span group, Span consumer, GroupView *view,
+                     Given *g) noexcept nogil:
+    """What an effect says that is about the CREATE of the name that takes what happens; 0: there is
+    none."""
+    cdef Marks *m
+    if not group_find(k, element_collection(e, T_STREAM), group, view):
+        return 0
+    m = marks_of(<Collection*>view.of)
+    memset(g, 0, sizeof(Given))
+    g.create_actor = k.actors.v[dot_slot(m.dot)].id
+    g.create_seq = dot_seq(m.dot)
+    g.round_stamp = m.stamp
+    g.round_actor = m.actor
+    g.consumer = consumer
+    g.at = k.now
+    g.deliveries = 1
+    return 1
+
+
+cdef Element *consumer_touch(Kernel *k, uint32_t db, Span key, Element *e, Span group, Span name,
+                             int active) noexcept nogil:
+    """What gives or claims says that its consumer is there, and active."""
+    cdef GroupView view
+    cdef Buffer value
+    cdef Given g
+    cdef size_t at
+    if (active or not given_begin(k, e, group, name, &view, &g)
+            or consumer_there(&view, name, &at)):
+        return e
+    memset(&value, 0, sizeof(Buffer))
+    given_encode(&g, G_CONSUMER, &value)
+    e = make_of_group(k, db, key, e, ASSIGN, G_CONSUMER, group, &value)
+    buffer_free(&value)
+    return e
+
+
+cdef Element *consumer_remove(Kernel *k, uint32_t db, Span key, Element *e, Span group,
+                              Span name) noexcept nogil:
+    cdef GroupView view
+    cdef PendingView p
+    cdef Buffer value, ids
+    cdef StreamId id
+    cdef size_t n = 0
+    if not group_find(k, element_collection(e, T_STREAM), group, &view):
+        return e
+    memset(&value, 0, sizeof(Buffer))
+    memset(&ids, 0, sizeof(Buffer))
+    memset(&id, 0, sizeof(StreamId))
+    while pending_from(k, &view, id, name, &p):
+        add_id(&ids, p.id)
+        n += 1
+        id = p.id
+        id.seq += 1
+        id.ms += id.seq == 0
+        if id.ms == 0 and id.seq == 0:
+            break
+    add_bytes(&value, name)
+    append_varint(&value, n)
+    buffer_add(&value, ids.p, ids.n)
+    e = make_of_group(k, db, key, e, ASSIGN, G_DISMISS, group, &value)
+    buffer_free(&value)
+    buffer_free(&ids)
+    return e
+
+
+cdef Element *give_out(Kernel *k, uint32_t db, Span key, Element *e, Span group, Given *g,
+                       const StreamId *ids, size_t n) noexcept nogil:
+    """Entries that are there."""
+    cdef Collection *s = element_collection(e, T_STREAM)
+    cdef Buffer value
+    cdef uint64_t actor = 0
+    cdef char name[16]
+    cdef Element *m
+    cdef Mark x
+    cdef size_t i
+    memset(&value, 0, sizeof(Buffer))
+    g.n = n
+    given_encode(g, G_DELIVER, &value)
+    for i in range(n):
+        put_id(name, ids[i])
+        m = table_find(&s.table, name, STREAM_ID, key_hash(k, name, STREAM_ID))
+        x = entry_mark(k, m)
+        add_mark(&value, &x, &actor, 1)
+    e = make_of_group(k, db, key, e, ASSIGN, G_DELIVER, group, &value)
+    buffer_free(&value)
+    return e
+
+
+cdef Element *group_deliver(Kernel *k, uint32_t db, Span key, Element *e, Span group, Span consumer,
+                            const StreamId *ids, size_t n, int noack) noexcept nogil:
+    cdef GroupView view
+    cdef Given g
+    if not given_begin(k, e, group, consumer, &view, &g):
+        return e
+    g.flags = G_NO_RECORDS if noack else 0
+    return give_out(k, db, key, e, group, &g, ids, n)
+
+
+cdef Element *pending_remove(Kernel *k, uint32_t db, Span key, Element *e, Span group,
+                             const StreamId *ids, size_t n) noexcept nogil:
+    cdef Buffer value
+    cdef size_t i
+    memset(&value, 0, sizeof(Buffer))
+    append_varint(&value, n)
+    for i in range(n):
+        add_id(&value, ids[i])
+    e = make_of_group(k, db, key, e, ASSIGN, G_ACK, group, &value)
+    buffer_free(&value)
+    return e
+
+
+cdef Element *pending_claim(Kernel *k, uint32_t db, Span key, Element *e, Span group, Span consumer,
+                            StreamId id, int64_t at, int64_t deliveries) noexcept nogil:
+    cdef GroupView view
+    cdef PendingView p
+    cdef Buffer value
+    cdef Given g
+    cdef Span nobody = span(NULL, 0)
+    if not given_begin(k, e, group, consumer, &view, &g):
+        return e
+    g.at = at
+    g.deliveries = deliveries
+    if not pending_from(k, &view, id, nobody, &p) or id_below(id, p.id):
+        g.flags = G_NO_MARKS
+        return give_out(k, db, key, e, group, &g, &id, 1)
+    memset(&value, 0, sizeof(Buffer))
+    g.n = 1
+    given_encode(&g, G_CLAIM, &value)
+    add_id(&value, id)
+    e = make_of_group(k, db, key, e, ASSIGN, G_CLAIM, group, &value)
+    buffer_free(&value)
+    return e

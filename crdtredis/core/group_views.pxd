@@ -1,0 +1,52 @@
+# Consumer groups as commands see them. A group is named by the dot of its CREATE, marks say which
+# entries it has given out, a delivery makes a pending record of its own.
+#
+# s is what key_collection(k, e, T_STREAM) gives. Views and spans are dead after the next change of
+# the key.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from crdtredis.buffer cimport Span
+
+# Of the CREATEs of a name the latest, as clients see it.
+cdef struct GroupView:
+    Span name
+    StreamId last           # last-delivered-id: the greatest that was given out, or begun behind
+    int64_t read            # entries-read; -1: not known
+    int64_t lag             # entries that are still to be given out; -1: not known
+    size_t consumers
+    size_t pending
+    int shared              # every replica gives out all
+    void *of                # the kernel's
+
+cdef struct ConsumerView:
+    Span name
+    int64_t seen            # ms since 1970 of its last call,
+    int64_t active          # ... and of its last delivery or claim; -1: none
+    size_t pending
+
+cdef struct PendingView:
+    StreamId id
+    Span owner
+    int64_t at              # ms since 1970 of the last delivery
+    int64_t deliveries
+
+# ---- reading -------------------------------------------------------------------------------------
+
+cdef int group_find(Kernel *k, Collection *s, Span name, GroupView *out) noexcept nogil
+cdef size_t group_count(Kernel *k, Collection *s) noexcept nogil
+# By name: start with *at = 0; 0 at the end.
+cdef int group_next(Kernel *k, Collection *s, size_t *at, GroupView *out) noexcept nogil
+cdef int consumer_find(Kernel *k, const GroupView *g, Span name, ConsumerView *out) noexcept nogil
+cdef int consumer_next(Kernel *k, const GroupView *g, size_t *at,
+                       ConsumerView *out) noexcept nogil
+# The first record from an id on, of one consumer unless owner.p is NULL; 0: there is none.
+cdef int pending_from(Kernel *k, const GroupView *g, StreamId id, Span owner,
+                      PendingView *out) noexcept nogil
+cdef int pending_last(Kernel *k, const GroupView *g, PendingView *out) noexcept nogil
+# Entries that the group has not given out, in order of arrival: then stream_next; and of those such
+# as this replica may give out.
+cdef void group_new(Kernel *k, Collection *s, const GroupView *g, StreamCursor *at) noexcept nogil
+cdef void group_here(Kernel *k, uint32_t db, Span key, Collection *s, const GroupView *g,
+                     StreamCursor *at) noexcept nogil

@@ -1,0 +1,339 @@
+# Consumer groups as clients see them: groups by name, consumers, what is pending, and what is new.
+# A name that several CREATEs have made is one group.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, copy_span, span
+
+
+cdef int group_view(Kernel *k, Collection *c, Element *m, GroupView *out) noexcept nogil:
+    """But for how much is read and is to be."""
+    cdef Marks *v
+    cdef Mark *x
+    cdef Buffer head
+    cdef ConsumerView consumer
+    cdef size_t begin, end, i, j
+    load_marks(k, c, m)
+    memset(out, 0, sizeof(GroupView))
+    out.name = name_group(m)
+    out.of = c
+    out.read = out.lag = -1
+    v = marks_of(c)
+    out.shared = groups_data(c).loaded and v[0].shared
+    for i in range(groups_data(c).loaded):
+        if id_below(out.last, v[i].start):
+            out.last = v[i].start
+        for j in range(mark_count(&v[i].given)):
+            x = mark_at(&v[i].given, j)
+            if id_below(out.last, x.id):
+                out.last = x.id
+    memset(&head, 0, sizeof(Buffer))
+    name_begin(&head, G_RECORD, out.name)
+    range_behind(c, &head, &begin, &end)
+    out.pending = end - begin if groups_data(c).loaded < 2 else count_ids(c, begin, end)
+    buffer_free(&head)
+    i = 0
+    while next_consumer(k, out, &i, &consumer):
+        out.consumers += 1
+    return 1
+
+
+cdef int group_find(Kernel *k, Collection *s, Span name, GroupView *out) noexcept nogil:
+    cdef Collection *c = groups_of(s)
+    cdef Element *m = find_group(k, c, name) if c != NULL else NULL
+    return m != NULL and group_view(k, c, m, out)
+
+
+cdef size_t group_count(Kernel *k, Collection *s) noexcept nogil:
+    cdef Collection *c = groups_of(s)
+    cdef char letter = G_GROUP
+    cdef OrderCursor at
+    cdef size_t rank, n = 0
+    cdef Element *m = first_from(c, span(&letter, 1), &rank, &at) if c != NULL else NULL
+    while m != NULL and element_key(m)[0] == G_GROUP:
+        n += 1
+        m = next_in_order(&at)
+    return n
+
+
+cdef int group_next(Kernel *k, Collection *s, size_t *at, GroupView *out) noexcept nogil:
+    cdef Collection *c = groups_of(s)
+    cdef char letter = G_GROUP
+    cdef OrderCursor cursor
+    cdef StreamCursor walk
+    cdef size_t rank, i
+    cdef Element *m
+    cdef Marks *v
+    if c == NULL:
+        return 0
+    first_from(c, span(&letter, 1), &rank, &cursor)
+    rank += at[0]
+    m = order_at(order_of(c), rank, &cursor).e if rank < order_of(c).n else NULL
+    if m == NULL or element_key(m)[0] != G_GROUP:
+        return 0
+    at[0] += 1
+    group_view(k, c, m, out)
+    group_new(k, s, out, &walk)
+    out.lag = 0
+    while stream_next(&walk):
+        out.lag += 1
+    v = marks_of(c)
+    out.read = v[0].read if groups_data(c).loaded else -1
+    for i in range(groups_data(c).loaded):
+        if v[i].given.n:
+            out.read = max(<int64_t>stream_added(k, s) - out.lag, <int64_t>0)
+    return 1
+
+
+cdef int next_consumer(Kernel *k, const GroupView *g, size_t *at,
+                       ConsumerView *out) noexcept nogil:
+    """But for what is pending. *at: members that are behind."""
+    cdef Collection *c = <Collection*>g.of
+    cdef const char *p
+    cdef OrderCursor cursor
+    cdef Buffer head
+    cdef int64_t seen, active
+    cdef size_t rank
+    cdef Element *m
+    cdef Said w
+    cdef Span name
+    cdef size_t i
+    memset(&head, 0, sizeof(Buffer))
+    name_begin(&head, G_CONSUMER, g.name)
+    m = first_from(c, content(&head), &rank, &cursor)
+    m = order_at(order_of(c), rank + at[0], &cursor).e if rank + at[0] < order_of(c).n else NULL
+    if m == NULL or not begins_with(m, content(&head)):
+        buffer_free(&head)
+        return 0
+    memset(out, 0, sizeof(ConsumerView))
+    out.name = name_consumer(m)
+    out.active = -1
+    while m != NULL and begins_with(m, content(&head)):
+        name = name_consumer(m)
+        if name.n != out.name.n or (name.n and memcmp(name.p, out.name.p, name.n)):
+            break
+        i = 0
+        while nth_write(m, i, &w):
+            i += 1
+            p = w.value.p
+            if get_signed(&p, p + w.value.n, &seen) and get_signed(&p, w.value.p + w.value.n,
+                                                                   &active):
+                out.seen = max(out.seen, seen)
+                out.active = max(out.active, active)
+        at[0] += 1
+        m = next_in_order(&cursor)
+    buffer_free(&head)
+    return 1
+
+
+cdef void count_pending(Kernel *k, const GroupView *g, ConsumerView *x) noexcept nogil:
+    cdef PendingView p
+    cdef StreamId id
+    memset(&id, 0, sizeof(StreamId))
+    x.pending = 0
+    while pending_from(k, g, id, x.name, &p):
+        x.pending += 1
+        id = p.id
+        id.seq += 1
+        id.ms += id.seq == 0
+        if id.ms == 0 and id.seq == 0:
+            break
+
+
+cdef int consumer_next(Kernel *k, const GroupView *g, size_t *at,
+                       ConsumerView *out) noexcept nogil:
+    if not next_consumer(k, g, at, out):
+        return 0
+    count_pending(k, g, out)
+    return 1
+
+
+cdef int consumer_there(const GroupView *g, Span name, size_t *at) noexcept nogil:
+    """*at: where consumer_next comes to it first."""
+    cdef Collection *c = <Collection*>g.of
+    cdef OrderCursor cursor
+    cdef Buffer head
+    cdef size_t first, rank
+    cdef Element *m
+    cdef int there
+    memset(&head, 0, sizeof(Buffer))
+    name_begin(&head, G_CONSUMER, g.name)
+    first_from(c, content(&head), &first, &cursor)
+    add_bytes(&head, name)
+    m = first_from(c, content(&head), &rank, &cursor)
+    there = m != NULL and begins_with(m, content(&head))
+    at[0] = rank - first
+    buffer_free(&head)
+    return there
+
+
+cdef int consumer_find(Kernel *k, const GroupView *g, Span name, ConsumerView *out) noexcept nogil:
+    cdef size_t at
+    return consumer_there(g, name, &at) and consumer_next(k, g, &at, out)
+
+
+cdef Element *pending_at(Kernel *k, Element *m, Span head, OrderCursor *at,
+                         PendingView *out) noexcept nogil:
+    """The latest word of the records of m's id, on which `at` stands; returns what is behind."""
+    cdef StreamId id = name_id(m)
+    cdef Owned own, best
+    cdef int some = 0
+    cdef Said w
+    cdef size_t i
+    memset(&best, 0, sizeof(Owned))
+    while m != NULL and begins_with(m, head) and not id_below(id, name_id(m)):
+        i = 0
+        while nth_write(m, i, &w):
+            i += 1
+            if owned_decode(w.value, &own) and (not some or round_order(
+                    &k.actors, own.stamp, own.actor, best.stamp, best.actor) > 0):
+                best = own
+                some = 1
+        m = next_in_order(at)
+    out.id = id
+    out.owner = best.owner
+    out.at = best.at
+    out.deliveries = best.deliveries
+    return m
+
+
+cdef int pending_from(Kernel *k, const GroupView *g, StreamId id, Span owner,
+                      PendingView *out) noexcept nogil:
+    cdef Collection *c = <Collection*>g.of
+    cdef OrderCursor at
+    cdef Buffer head, name
+    cdef size_t rank
+    cdef Element *m
+    cdef int found = 0
+    memset(&head, 0, sizeof(Buffer))
+    memset(&name, 0, sizeof(Buffer))
+    name_begin(&head, G_RECORD, g.name)
+    buffer_add(&name, head.p, head.n)
+    add_id(&name, id)
+    m = first_from(c, content(&name), &rank, &at)
+    while m != NULL and begins_with(m, content(&head)) and not found:
+        m = pending_at(k, m, content(&head), &at, out)
+        found = owner.p == NULL or (out.owner.n == owner.n and (
+            owner.n == 0 or memcmp(owner.p, out.owner.p, owner.n) == 0))
+    buffer_free(&head)
+    buffer_free(&name)
+    return found
+
+
+cdef int pending_last(Kernel *k, const GroupView *g, PendingView *out) noexcept nogil:
+    cdef Collection *c = <Collection*>g.of
+    cdef OrderCursor at
+    cdef Buffer head
+    cdef size_t begin, end
+    cdef Span anybody
+    anybody.p = NULL
+    anybody.n = 0
+    memset(&head, 0, sizeof(Buffer))
+    name_begin(&head, G_RECORD, g.name)
+    range_behind(c, &head, &begin, &end)
+    buffer_free(&head)
+    return begin < end and pending_from(k, g, name_id(order_at(order_of(c), end - 1, &at).e),
+                                        anybody, out)
+
+
+cdef int is_of(const StreamCursor *at, uint64_t actor) noexcept nogil:
+    """Is it a process of one of at.givers?"""
+    cdef uint16_t slot = actors_find(&at.k.actors, actor), giver
+    cdef size_t i
+    for i in range(at.givers.n // sizeof(uint16_t) if slot != NO_SLOT else 0):
+        memcpy(&giver, at.givers.p + i * sizeof(uint16_t), sizeof(uint16_t))
+        if giver == at.k.actors.v[slot].replica_slot:
+            return 1
+    return 0
+
+
+cdef int is_wanted(StreamCursor *at, Element *m) noexcept nogil:
+    """Is entry m (NULL: the walk is over) new to the group that was looked at last? What was given
+    out in front of all that is new need not be looked at again."""
+    cdef Collection *c = groups_of(at.c)
+    cdef Groups *g = groups_data(c)
+    cdef StreamPlace place
+    cdef Element *x
+    cdef Mark mark
+    cdef int is_new = 0, mine = 0
+    if m != NULL:
+        mark = entry_mark(at.k, m)
+        is_new = not is_delivered(g, &mark)
+        mine = is_new and (not at.some or is_of(at, mark.actor))
+    if g.passing and (m == NULL or is_new):
+        if g.passing == 2:
+            place = stream_place(at.k, at.c, g.passed)
+            x = table_find(&g.places, at.group.p, at.group.n,
+                           key_hash(at.k, at.group.p, at.group.n))
+            if x == NULL:
+                x = element_new(at.k, at.group, key_hash(at.k, at.group.p, at.group.n),
+                                E_PLAIN | E_BARE, sizeof(StreamPlace))
+                table_add(&g.places, x)
+            memcpy(element_value(x), &place, sizeof(StreamPlace))
+        g.passing = 0
+    elif g.passing:
+        g.passed = mark.id
+        g.passing = 2
+    return mine
+
+
+cdef void group_new(Kernel *k, Collection *s, const GroupView *g, StreamCursor *at) noexcept nogil:
+    cdef Collection *c = <Collection*>g.of
+    cdef Groups *data = groups_data(c)
+    cdef Element *x = table_find(&data.places, g.name.p, g.name.n,
+                                 key_hash(k, g.name.p, g.name.n))
+    cdef StreamPlace place
+    load_marks(k, c, find_group(k, c, g.name))
+    memset(&place, 0, sizeof(StreamPlace))
+    if x != NULL:
+        memcpy(&place, element_value(x), sizeof(StreamPlace))
+    stream_after(k, s, place, at)
+    at.wants = is_wanted
+    at.group = g.name
+    data.passing = 1
+
+
+cdef void giver_name(Buffer *b, uint32_t db, Span key, Span group) noexcept nogil:
+    b.n = 0
+    buffer_add(b, &db, sizeof(db))
+    add_bytes(b, key)
+    buffer_add(b, group.p, group.n)
+
+
+cdef void let_give(Kernel *k, uint32_t db, Span key, Span group, const Span *slots) noexcept nogil:
+    """Of the replicas of these replica_slots entries are given out here from now on; NULL: of none.
+    """
+    cdef Buffer name
+    cdef Element *x
+    cdef uint32_t hash
+    memset(&name, 0, sizeof(Buffer))
+    giver_name(&name, db, key, group)
+    hash = key_hash(k, name.p, name.n)
+    x = table_find(&k.streams.givers, name.p, name.n, hash)
+    if x != NULL:
+        table_remove(&k.streams.givers, x)
+        mem_free(x)
+    if slots != NULL:
+        x = element_new(k, content(&name), hash, E_PLAIN | E_BARE, slots.n)
+        copy_span(element_value(x), slots[0])
+        table_add(&k.streams.givers, x)
+    buffer_free(&name)
+
+
+cdef void group_here(Kernel *k, uint32_t db, Span key, Collection *s, const GroupView *g,
+                     StreamCursor *at) noexcept nogil:
+    cdef Buffer name
+    cdef Element *x
+    group_new(k, s, g, at)
+    if not k.streams.by_origin or g.shared:
+        return
+    memset(&name, 0, sizeof(Buffer))
+    giver_name(&name, db, key, g.name)
+    x = table_find(&k.streams.givers, name.p, name.n, key_hash(k, name.p, name.n))
+    buffer_free(&name)
+    at.some = 1
+    at.givers = span(NULL, 0)
+    if x != NULL:
+        at.givers = span(element_value(x), x.vlen)
