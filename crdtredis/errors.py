@@ -263,6 +263,8 @@ GEO_RADIUS_STORE_WITH = ("ERR STORE option in GEORADIUS is not compatible with W
 
 # ---- streams -------------------------------------------------------------------------------------
 ID_INVALID = "ERR Invalid stream ID specified as stream command argument"
+IDS_COUNT = "ERR The `numids` parameter must match the number of arguments"
+IDS_NOT_POSITIVE = "ERR Number of IDs must be a positive integer"
 ID_ZERO = "ERR The ID specified in XADD must be greater than 0-0"
 ID_EXHAUSTED = ("ERR The stream has exhausted the last possible ID, unable to add more items")
 ID_NOT_ABOVE = ("ERR The ID specified in XADD is equal or smaller than the target stream top item")

@@ -20,11 +20,13 @@ from libc.stdlib cimport qsort
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset, strlen
 
-from crdtredis._core cimport (T_STREAM, Collection, Element, Kernel, StreamCursor, StreamId,
-                              StreamPlace, key_collection, key_find, key_prepare, op_room,
-                              stream_add, stream_added, stream_after, stream_end, stream_len,
-                              stream_max_deleted, stream_next, stream_place, stream_remove,
-                              stream_seek, stream_set_id, stream_star, stream_top, stream_trim)
+from crdtredis._core cimport (Collection, Element, Kernel, STREAM_ID, StreamCursor, StreamId,
+                              StreamPlace, T_STREAM, group_count, key_collection, key_find,
+                              key_prepare, member_remove, op_room, put_id, references_remove,
+                              references_size, stream_add, stream_added, stream_after, stream_end,
+                              stream_len, stream_max_deleted, stream_next, stream_place,
+                              stream_remove, stream_seek, stream_set_id, stream_star, stream_top,
+                              stream_trim)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_SCRIPT, Call, is_word, native, refuse,
                                 refuse_arity, refuse_int, refuse_syntax, wait_for_keys)
 from crdtredis._resp cimport (reply_array, reply_bulk, reply_int, reply_map, reply_null,
@@ -35,6 +37,8 @@ from crdtredis.commands.members cimport find_members, read_members
 from crdtredis.commands.stream_ids cimport (ID_TEXT, format_id, id_down, id_order, id_up, is_one,
                                             parse_id, parse_uint64, put_text, put_varint, stream_id,
                                             take_pairs, take_text)
+from crdtredis.commands.stream_references cimport (ACKED, DELREF, KEEPREF, NO_REFERENCES,
+                                                   References, references_option, unreferenced)
 from crdtredis.errors cimport (ENTRIES_ADDED_NEGATIVE, ENTRIES_ADDED_SMALL, GROUP_OF_XREADGROUP,
                                ID_EXHAUSTED, ID_INVALID, ID_NOT_ABOVE, ID_ZERO, INTERVAL_END,
                                INTERVAL_START, LIMIT_ALONE, LIMIT_EXACT, LIMIT_ARGUMENT_NEGATIVE,
@@ -97,6 +101,7 @@ cdef struct Adding:
     int64_t limit               # entries; 0: none
     int64_t length              # MAXLEN
     StreamId least              # MINID
+    References references
 
 
 cdef int read_strategy(Call *c, int *i, Adding *a) noexcept nogil:
@@ -143,6 +148,8 @@ cdef int read_adding(Call *c, int adds, Adding *a) noexcept nogil:
                 refuse(c, LIMIT_ARGUMENT_NEGATIVE)
                 return 0
             limited = 1
+        elif references_option(c.argv[i]) != NO_REFERENCES and a.references == NO_REFERENCES:
+            a.references = references_option(c.argv[i])
         elif adds and is_word(c.argv[i], "NOMKSTREAM"):
             a.only_existing = 1
         elif adds:
@@ -288,19 +295,57 @@ cdef int64_t surplus(Kernel *k, Collection *s, const Adding *a, int64_t node) no
     return n
 
 
+cdef inline int64_t node_of(Call *c) noexcept nogil:
+    return c.dispatch.encoding.stream_node if c.dispatch.encoding.stream_node > 0 else 100
+
+
+cdef int trim_room(Call *c, Collection *s, Adding *a, size_t n, size_t bytes) noexcept nogil:
+    """op_room for n effects more and for a trim. Where there are no groups, none needs anything."""
+    cdef size_t most = 1
+    if s == NULL or a.strategy == TRIM_NOT or group_count(c.kernel, s) == 0:
+        a.references = KEEPREF
+    if a.references == ACKED or a.references == DELREF:
+        most += <size_t>(surplus(c.kernel, s, a, 1) + 1)
+        bytes += references_size(s, most) if a.references == DELREF else STREAM_ID * most
+    return op_room(c.kernel, c.db, n + (most if a.references == ACKED else 1), c.argv[1].n, bytes)
+
+
+cdef int64_t trim_acked(Call *c, Collection *s, Element *e, const Adding *a,
+                        int64_t n) noexcept nogil:
+    cdef Buffer ids
+    cdef char name[16]
+    cdef int64_t i
+    memset(&ids, 0, sizeof(Buffer))
+    unreferenced(c.kernel, s, n, a.about or a.strategy == TRIM_MINID, &ids)
+    n = <int64_t>(ids.n // sizeof(StreamId))
+    for i in range(n):
+        put_id(name, (<StreamId*>ids.p)[i])
+        e = member_remove(c.kernel, c.db, c.argv[1], e, T_STREAM, span(name, STREAM_ID))
+    buffer_free(&ids)
+    return n
+
+
 cdef int64_t trim(Call *c, Element *e, const Adding *a) noexcept nogil:
-    """How many entries went."""
+    """Behind trim_room. How many entries went."""
     cdef Kernel *k = c.kernel
     cdef Collection *s = key_collection(k, e, T_STREAM)
-    cdef int64_t node = c.dispatch.encoding.stream_node, n, i
+    cdef int64_t n = surplus(k, s, a, node_of(c)), i
     cdef StreamCursor at
-    n = surplus(k, s, a, node if node > 0 else 100)
+    cdef Buffer ids
     if n == 0:
         return 0
+    if a.references == ACKED:
+        return trim_acked(c, s, e, a, n)
+    memset(&ids, 0, sizeof(Buffer))
     stream_seek(k, s, stream_id(0, 0), 0, &at)
     for i in range(n):
         stream_next(&at)
-    stream_trim(k, c.db, c.argv[1], e, at.id)
+        if a.references == DELREF:
+            buffer_add(&ids, &at.id, sizeof(StreamId))
+    e = stream_trim(k, c.db, c.argv[1], e, at.id)
+    if ids.n:
+        references_remove(k, c.db, c.argv[1], e, <StreamId*>ids.p, ids.n // sizeof(StreamId))
+    buffer_free(&ids)
     return n
 
 
@@ -325,7 +370,7 @@ cdef void xadd(Call *c) noexcept nogil:
     if s == NULL and a.only_existing:
         reply_null(c.reply)
         return
-    if not op_room(k, c.db, 4, key.n, args_size(c, first) + 10 * <size_t>(c.argc - first)):
+    if not trim_room(c, s, &a, 3, args_size(c, first) + 10 * <size_t>(c.argc - first)):
         return
     if not choose_id(c, s, &a):
         return
@@ -351,7 +396,7 @@ cdef void xtrim(Call *c) noexcept nogil:
         return
     c.changes = 0
     if s != NULL:
-        if not op_room(c.kernel, c.db, 1, c.argv[1].n, 0):
+        if not trim_room(c, s, &a, 0, 0):
             return
         c.changes = trim(c, e, &a)
     reply_int(c.reply, c.changes)
@@ -737,15 +782,16 @@ cdef void refuse_subcommand(Call *c) noexcept nogil:
 # ---- registration --------------------------------------------------------------------------------
 _of_one_key = partial(command, keys=(1, 1, 1), group="stream", since="5.0.0")
 
-_of_one_key("XADD key [NOMKSTREAM] [<MAXLEN | MINID> [= | ~] threshold [LIMIT count]] <* | id> "
-            "<field value>...", arity=-5, flags="write denyoom fast", access="RW update",
+_of_one_key("XADD key [NOMKSTREAM] [KEEPREF | DELREF | ACKED] [<MAXLEN | MINID> [= | ~] "
+            "threshold [LIMIT count]] <* | id> <field value>...", arity=-5, flags="write denyoom fast", access="RW update",
             tips="nondeterministic_output",
             complexity="O(1), and O(N) with N entries that are trimmed",
             summary="Appends an entry; answers its id.",
             replicas="Concurrent entries are all kept. Ids made by `*` are unique over all "
                      "replicas; of two entries with the same explicit id the later shows. Trimming "
                      "removes what this replica had seen up to an id.")(native(xadd))
-_of_one_key("XTRIM key <MAXLEN | MINID> [= | ~] threshold [LIMIT count]", arity=-4, flags="write",
+_of_one_key("XTRIM key <MAXLEN | MINID> [= | ~] threshold [LIMIT count] "
+            "[KEEPREF | DELREF | ACKED]", arity=-4, flags="write",
             access="RW delete", tips="nondeterministic_output",
             complexity="O(N) with N entries that are removed",
             summary="Removes the first entries; answers how many.",

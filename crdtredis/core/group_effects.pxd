@@ -23,6 +23,10 @@ cdef Element *group_deliver(Kernel *k, uint32_t db, Span key, Element *e, Span g
 # XACK: removes the records seen of ids.
 cdef Element *pending_remove(Kernel *k, uint32_t db, Span key, Element *e, Span group,
                              const StreamId *ids, size_t n) noexcept nogil
+# ... in all groups, and how many bytes at most that makes.
+cdef size_t references_size(Collection *s, size_t n) noexcept nogil
+cdef Element *references_remove(Kernel *k, uint32_t db, Span key, Element *e, const StreamId *ids,
+                                size_t n) noexcept nogil
 # XCLAIM: the record of id, made where there is none (FORCE), is the consumer's.
 cdef Element *pending_claim(Kernel *k, uint32_t db, Span key, Element *e, Span group, Span consumer,
                             StreamId id, int64_t at, int64_t deliveries) noexcept nogil

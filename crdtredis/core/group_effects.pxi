@@ -214,6 +214,44 @@ cdef Element *pending_remove(Kernel *k, uint32_t db, Span key, Element *e, Span 
     return e
 
 
+cdef size_t references_size(Collection *s, size_t n) noexcept nogil:
+    cdef Collection *c = groups_of(s)
+    cdef Element *group
+    cdef size_t i = 0, size = 0
+    group = nth_group(c, 0)
+    while group != NULL:
+        size += EFFECT_ROOM + group.klen + STREAM_ID * n
+        i += 1
+        group = nth_group(c, i)
+    return size
+
+
+cdef Element *references_remove(Kernel *k, uint32_t db, Span key, Element *e, const StreamId *ids,
+                                size_t n) noexcept nogil:
+    cdef Collection *c = groups_of(key_collection(k, e, T_STREAM))
+    cdef Buffer name, found
+    cdef Element *group
+    cdef size_t i, j = 0
+    memset(&name, 0, sizeof(Buffer))
+    memset(&found, 0, sizeof(Buffer))
+    group = nth_group(c, j)
+    while group != NULL:            # the removal of records moves no group
+        name.n = found.n = 0
+        buffer_add(&name, name_group(group).p, name_group(group).n)
+        for i in range(n):
+            if is_pending(c, name_group(group), ids[i]):
+                buffer_add(&found, &ids[i], sizeof(StreamId))
+        if found.n:
+            e = pending_remove(k, db, key, e, content(&name), <StreamId*>found.p,
+                               found.n // sizeof(StreamId))
+            c = groups_of(key_collection(k, e, T_STREAM))
+        j += 1
+        group = nth_group(c, j)
+    buffer_free(&name)
+    buffer_free(&found)
+    return e
+
+
 cdef Element *pending_claim(Kernel *k, uint32_t db, Span key, Element *e, Span group, Span consumer,
                             StreamId id, int64_t at, int64_t deliveries) noexcept nogil:
     cdef GroupView view

@@ -2,19 +2,35 @@
 # A name that several CREATEs have made is one group.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, copy_span, span
 
 
+cdef StreamId last_delivered(Collection *c) noexcept nogil:
+    """Of the group whose marks are loaded: the greatest id given out, or begun behind."""
+    cdef const Marks *v = marks_of(c)
+    cdef const Mark *x
+    cdef StreamId last
+    cdef size_t i, j
+    memset(&last, 0, sizeof(StreamId))
+    for i in range(groups_data(c).loaded):
+        if id_below(last, v[i].start):
+            last = v[i].start
+        for j in range(mark_count(&v[i].given)):
+            x = mark_at(&v[i].given, j)
+            if id_below(last, x.id):
+                last = x.id
+    return last
+
+
 cdef int group_view(Kernel *k, Collection *c, Element *m, GroupView *out) noexcept nogil:
     """But for how much is read and is to be."""
     cdef Marks *v
-    cdef Mark *x
     cdef Buffer head
     cdef ConsumerView consumer
-    cdef size_t begin, end, i, j
+    cdef size_t begin, end, i
     load_marks(k, c, m)
     memset(out, 0, sizeof(GroupView))
     out.name = name_group(m)
@@ -22,13 +38,7 @@ cdef int group_view(Kernel *k, Collection *c, Element *m, GroupView *out) noexce
     out.read = out.lag = -1
     v = marks_of(c)
     out.shared = groups_data(c).loaded and v[0].shared
-    for i in range(groups_data(c).loaded):
-        if id_below(out.last, v[i].start):
-            out.last = v[i].start
-        for j in range(mark_count(&v[i].given)):
-            x = mark_at(&v[i].given, j)
-            if id_below(out.last, x.id):
-                out.last = x.id
+    out.last = last_delivered(c)
     memset(&head, 0, sizeof(Buffer))
     name_begin(&head, G_RECORD, out.name)
     range_behind(c, &head, &begin, &end)
@@ -58,20 +68,26 @@ cdef size_t group_count(Kernel *k, Collection *s) noexcept nogil:
     return n
 
 
+cdef Element *nth_group(Collection *c, size_t n) noexcept nogil:
+    """By name; c may be NULL. NULL: there are no more."""
+    cdef char letter = G_GROUP
+    cdef OrderCursor at
+    cdef size_t rank
+    cdef Item *item
+    if c == NULL:
+        return NULL
+    first_from(c, span(&letter, 1), &rank, &at)
+    item = order_at(order_of(c), rank + n, &at)
+    return item.e if item != NULL and element_key(item.e)[0] == G_GROUP else NULL
+
+
 cdef int group_next(Kernel *k, Collection *s, size_t *at, GroupView *out) noexcept nogil:
     cdef Collection *c = groups_of(s)
-    cdef char letter = G_GROUP
-    cdef OrderCursor cursor
     cdef StreamCursor walk
-    cdef size_t rank, i
-    cdef Element *m
+    cdef size_t i
+    cdef Element *m = nth_group(c, at[0])
     cdef Marks *v
-    if c == NULL:
-        return 0
-    first_from(c, span(&letter, 1), &rank, &cursor)
-    rank += at[0]
-    m = order_at(order_of(c), rank, &cursor).e if rank < order_of(c).n else NULL
-    if m == NULL or element_key(m)[0] != G_GROUP:
+    if m == NULL:
         return 0
     at[0] += 1
     group_view(k, c, m, out)
@@ -337,3 +353,44 @@ cdef void group_here(Kernel *k, uint32_t db, Span key, Collection *s, const Grou
     at.givers = span(NULL, 0)
     if x != NULL:
         at.givers = span(element_value(x), x.vlen)
+
+
+cdef int is_pending(Collection *c, Span group, StreamId id) noexcept nogil:
+    cdef OrderCursor at
+    cdef Buffer name
+    cdef size_t rank
+    cdef Element *m
+    cdef int yes
+    memset(&name, 0, sizeof(Buffer))
+    name_begin(&name, G_RECORD, group)
+    add_id(&name, id)
+    m = first_from(c, content(&name), &rank, &at)
+    yes = m != NULL and begins_with(m, content(&name))
+    buffer_free(&name)
+    return yes
+
+
+cdef void group_references(Kernel *k, Collection *s, const StreamId *ids, size_t n,
+                           uint8_t *out) noexcept nogil:
+    cdef Collection *c = groups_of(s)
+    cdef Element *group
+    cdef Element *m
+    cdef Mark mark
+    cdef char name[16]
+    cdef size_t i, j = 0
+    memset(out, 0, n)
+    group = nth_group(c, j)
+    while group != NULL:
+        load_marks(k, c, group)
+        for i in range(n):
+            put_id(name, ids[i])
+            m = table_find(&s.table, name, STREAM_ID, key_hash(k, name, STREAM_ID))
+            if m != NULL and not out[i]:
+                mark = entry_mark(k, m)
+                out[i] = not is_delivered(groups_data(c), &mark)
+            elif m == NULL and not out[i]:
+                out[i] = id_below(last_delivered(c), ids[i])
+            if not out[i]:
+                out[i] = is_pending(c, name_group(group), ids[i])
+        j += 1
+        group = nth_group(c, j)

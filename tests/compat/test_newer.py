@@ -66,6 +66,33 @@ def fields(rng):
         ("HGETDEL", k, *some), ("EXISTS", "h"), ("TTL", "h"), ("EXPIRE", "h", "100")])
 
 
+def entries(rng):
+    """Removal of stream entries that groups refer to, in Redis alone. (Of ids that are not there it
+    takes a group that was destroyed for one that still waits for them.)"""
+    k, g = rng.choice(["s", "s", "s", "t", "k"]), rng.choice(["g", "h", "h", "x"])
+    ids = [f"{rng.randrange(12)}-1" for _ in range(rng.choice([1, 1, 2, 3, 5]))]
+    option = rng.choice([[], ["KEEPREF"], ["DELREF"], ["ACKED"], ["acked"], ["FOO"]])
+    counted = rng.choice([["IDS", str(len(ids)), *ids]] * 8 + [
+        ["IDS", str(len(ids) + 1), *ids], ["IDS", "0", *ids], ["IDS", "x", *ids], ids, ["IDS", "1"],
+        ["IDS", "2", "1-1", "x"], ["IDS", "1", "1-1", "IDS", "1", "2-1"]])
+    options = rng.choice([[*option, *counted], [*counted, *option], [*option, *counted, *option]])
+    most = rng.choice([["MAXLEN", str(rng.randrange(8))], ["MINID", f"{rng.randrange(12)}"],
+                       ["MAXLEN", "=", "3"], ["MINID", "=", "5-2"], ["MAXLEN", "x"], []])
+    return rng.choice([
+        *[("XADD", "s", f"{rng.randrange(1, 12)}-1", "f", "v")] * 2, ("XADD", "t", "1-1", "f", "v"),
+        ("XADD", "s", *rng.choice([[*option, *most], [*most, *option], [*option, *option]]),
+         f"{rng.randrange(6, 14)}-1", "f", "v"),
+        ("XTRIM", k, *most, *option), ("XTRIM", k, *option, *most),
+        ("XDELEX", k, *options), ("XACKDEL", k, g, *options), ("XACKDEL", "s", g, *options),
+        ("XDELEX", "s", *option, *counted), ("XACKDEL", "s", "g", *option, *counted),
+        ("XGROUP", "CREATE", "s", rng.choice(["g", "h"]), rng.choice(["0", "$"]),
+         *rng.choice([[], ["MKSTREAM"]])), ("XGROUP", "DESTROY", "s", "x"),
+        *[("XREADGROUP", "GROUP", rng.choice(["g", "h"]), "c", "COUNT", rng.choice(["1", "3"]),
+           "STREAMS", "s", ">")] * 3, ("XACK", "s", g, *ids), ("XDEL", "s", *ids[:1]),
+        ("XPENDING", "s", g), ("XRANGE", "s", "-", "+"), ("XLEN", "s"), ("SET", "k", "v"),
+        rng.choice([("DEL", "s"), ("XLEN", "t")])])
+
+
 def redis(rng):
     return both(rng) if rng.random() < 0.7 else rng.choice([
         ("HGETDEL", "h", rng.choice(["FIELDS", "FOO"]), rng.choice(["0", "x", "2", "-1"]), "a"),
@@ -97,7 +124,7 @@ def valkey(rng):
                                         ("ID", "999999", "999998"), ("DB", "x"), ("IP", "x")]))])
 
 
-@pytest.mark.parametrize("name, choose", [("redis", redis), ("redis", fields),
+@pytest.mark.parametrize("name, choose", [("redis", redis), ("redis", fields), ("redis", entries),
                                           ("valkey", valkey)])
 def test_replies_are_equal(name, choose):
     found = [path for server, path in SERVERS.items() if server.startswith(name)]
