@@ -1,5 +1,6 @@
 """crdtredis: an active-active Redis. See README.md for the reading order of the source."""
 
 __version__ = "0.1.0"
-# What clients are told to expect: the Redis whose commands, replies and errors these are.
-REDIS_VERSION = "7.2.4"
+# What clients are told to expect. All types and commands of Redis 7.4 are here; from 8 on one would
+# expect those of its modules, too (vectors, JSON, search), which are not.
+REDIS_VERSION = "7.4.0"

@@ -23,6 +23,8 @@ from crdtredis._resp cimport (format_double, reply_array, reply_bignum, reply_bo
                               reply_double, reply_error, reply_error_span, reply_int, reply_map,
                               reply_null, reply_raw, reply_set, reply_verbatim)
 
+from crdtredis import REDIS_VERSION
+
 include "lua/api.pxi"
 include "lua/vm.pxi"
 include "lua/sandbox.pxi"

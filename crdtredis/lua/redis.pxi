@@ -233,6 +233,11 @@ cdef void push_redis(lua_State *L) noexcept nogil:
     push_log(L)
 
 
+cdef bytes VERSION_BYTES = REDIS_VERSION.encode()
+cdef const char *VERSION = VERSION_BYTES
+cdef int VERSION_NUMBER = int.from_bytes(bytes(map(int, REDIS_VERSION.split("."))), "big")
+
+
 cdef void push_log(lua_State *L) noexcept nogil:
     """What a library has while it is loaded, too."""
     set_function(L, "log", redis_log)
@@ -240,9 +245,9 @@ cdef void push_log(lua_State *L) noexcept nogil:
     set_number(L, "LOG_VERBOSE", 1)
     set_number(L, "LOG_NOTICE", 2)
     set_number(L, "LOG_WARNING", 3)
-    lua.pushstring(L, "7.2.4")
+    lua.pushstring(L, VERSION)
     lua.setfield(L, -2, "REDIS_VERSION")
-    set_number(L, "REDIS_VERSION_NUM", 0x070204)
+    set_number(L, "REDIS_VERSION_NUM", VERSION_NUMBER)
 
 
 # ---- SHA-1 (FIPS 180-4) --------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 """Removing stream entries with regard to groups: XDELEX, XACKDEL, and what XADD and XTRIM take of
-KEEPREF, DELREF, ACKED. Random sequences beside a redis-server 8.2 are in tests/compat/test_newer.py."""
+KEEPREF, DELREF, ACKED. Sequences beside a redis-server 8.2 are in tests/compat/test_newer.py."""
 import pytest
 
 from tests.commands.run import Client, exchange
