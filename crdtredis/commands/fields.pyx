@@ -12,7 +12,7 @@ from libc.string cimport memset, strlen
 from crdtredis._core cimport (T_HASH, Collection, Element, Kernel, field_deadline, field_expire,
                               field_keep, key_collection, key_prepare, member_find, member_remove,
                               member_set, member_view, op_room)
-from crdtredis._engine cimport Call, is_word, native, refuse, refuse_arity
+from crdtredis._engine cimport Call, is_word, native, refuse, refuse_arity, refuse_syntax
 from crdtredis._resp cimport reply_array, reply_bulk, reply_error_span, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free
 from crdtredis.commands.common cimport REFUSED, args_fit, args_size, read_int, refuse_named
@@ -213,7 +213,9 @@ cdef void hgetex(Call *c) noexcept nogil:
 
 # What HSETEX is to do.
 cdef struct Setting:
-    int fnx
+    int nx                      # the hash is to be new,
+    int xx                      # to be there;
+    int fnx                     # all fields are
     int fxx
     int keep
     int64_t when                # ms; -1: no time is given
@@ -242,6 +244,12 @@ cdef int read_setting(Call *c, Setting *s) noexcept nogil:
                 return 0
             s.fnx = is_word(c.argv[i], "FNX")
             s.fxx = not s.fnx
+        elif is_word(c.argv[i], "NX") or is_word(c.argv[i], "XX"):
+            s.nx |= is_word(c.argv[i], "NX")
+            s.xx |= is_word(c.argv[i], "XX")
+            if s.nx and s.xx:
+                refuse_syntax(c)
+                return 0
         elif is_word(c.argv[i], "KEEPTTL") or time_option(c, i, &unit, &base):
             if s.keep or s.when >= 0:
                 refuse(c, FIELD_TIMES)
@@ -272,8 +280,10 @@ cdef int read_setting(Call *c, Setting *s) noexcept nogil:
 
 
 cdef int may_set(Call *c, const Setting *s, Collection *h) noexcept nogil:
-    """Are all fields new, or there, where that is asked for?"""
+    """Are the hash and all fields new, or there, where that is asked for?"""
     cdef int i, there
+    if s.xx if h == NULL else s.nx:
+        return 0
     for i in range(s.first, c.argc if s.fnx or s.fxx else s.first, 2):
         there = h != NULL and member_find(c.kernel, h, c.argv[i]) != NULL
         if there == s.fnx:
@@ -386,7 +396,7 @@ _writes("HGETEX key [EX seconds | PX milliseconds | EXAT unix-time-seconds | "
         access="RW access update", since="8.0.0",
         summary="Answers the values of fields, and sets or removes their deadlines.")(
         native(hgetex))
-_writes("HSETEX key [FNX | FXX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | "
+_writes("HSETEX key [NX | XX] [FNX | FXX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | "
         "PXAT unix-time-milliseconds | KEEPTTL] FIELDS numfields <field value>...", arity=-6,
         flags="write denyoom fast", since="8.0.0",
         summary="Sets fields of a hash with a deadline, all or none; answers whether it did.",

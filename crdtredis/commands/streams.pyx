@@ -783,7 +783,8 @@ cdef void refuse_subcommand(Call *c) noexcept nogil:
 _of_one_key = partial(command, keys=(1, 1, 1), group="stream", since="5.0.0")
 
 _of_one_key("XADD key [NOMKSTREAM] [KEEPREF | DELREF | ACKED] [<MAXLEN | MINID> [= | ~] "
-            "threshold [LIMIT count]] <* | id> <field value>...", arity=-5, flags="write denyoom fast", access="RW update",
+            "threshold [LIMIT count]] <* | id> <field value>...", arity=-5,
+            flags="write denyoom fast", access="RW update",
             tips="nondeterministic_output",
             complexity="O(1), and O(N) with N entries that are trimmed",
             summary="Appends an entry; answers its id.",

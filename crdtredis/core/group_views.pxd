@@ -50,7 +50,7 @@ cdef int pending_last(Kernel *k, const GroupView *g, PendingView *out) noexcept 
 cdef void group_new(Kernel *k, Collection *s, const GroupView *g, StreamCursor *at) noexcept nogil
 cdef void group_here(Kernel *k, uint32_t db, Span key, Collection *s, const GroupView *g,
                      StreamCursor *at) noexcept nogil
-# Of n ids: out[i] := is some group still to give that entry out, or is it pending in one? Of entries
-# that are not there: will the group come to that id?
+# Of n ids: out[i] := is some group still to give that entry out, or is it pending in one? Where it
+# is not there: will the group come to that id?
 cdef void group_references(Kernel *k, Collection *s, const StreamId *ids, size_t n,
                            uint8_t *out) noexcept nogil

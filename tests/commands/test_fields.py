@@ -82,7 +82,9 @@ def test_refusals(r):
             "ERR Only one of FXX or FNX arguments can be specified")
     assert r("HSETEX", "h", "EX", 1, "KEEPTTL", "FIELDS", 1, "a", 1) == error(
         "ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified")
-    assert r("HSETEX", "h", "NX", "FIELDS", 1, "a", 1) == error("ERR unknown argument: NX")
+    assert r("HSETEX", "h", "NY", "FIELDS", 1, "a", 1) == error("ERR unknown argument: NY")
+    for more in (["NX", "XX"], ["XX", "EX", 1, "NX"]):
+        assert r("HSETEX", "h", *more, "FIELDS", 1, "a", 1) == error("ERR syntax error")
     assert r.ops() == 0
 
 
@@ -200,6 +202,18 @@ def test_hset_clears_it_and_others_keep_it(r):
     r("HSET", "h", "a", 1)
     assert times(r, "a") == numbers(-1)
     r.replica.check()
+
+
+def test_hsetex_of_a_hash_that_is_new_or_there(r):
+    """As in Valkey."""
+    assert r("HSETEX", "n", "XX", "FIELDS", 1, "a", 1) == num(0) and r("EXISTS", "n") == num(0)
+    assert r("HSETEX", "n", "NX", "NX", "PX", 70, "FIELDS", 1, "a", 1) == num(1)
+    assert r("HSETEX", "n", "NX", "FNX", "FIELDS", 1, "b", 1) == num(0)
+    assert r("HSETEX", "n", "XX", "FNX", "FIELDS", 1, "b", 1) == num(1)
+    assert r("HSETEX", "n", "XX", "FNX", "FIELDS", 1, "b", 1) == num(0)
+    r.replica.now = NOW + 71
+    r("HDEL", "n", "b")
+    assert r("HSETEX", "n", "NX", "FIELDS", 1, "a", 2) == num(1)
 
 
 def test_hsetex(r):
