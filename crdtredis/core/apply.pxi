@@ -132,16 +132,16 @@ cdef Element *increment_in(Kernel *k, const Applying *op, const Effect *x, Table
                            Element *e) noexcept nogil:
     cdef uint64_t dot = make_dot(op.slot, op.seq)
     cdef int was_live = 0
-    cdef int may_be_lone = (x.total.fraction.n == 0 and x.total.exact.n == 0 and x.shown.n == 0
-                            and not x.wide and x.run_index <= 0xffff)
-    if e == NULL and may_be_lone:
+    cdef int is_small = (x.total.fraction.n == 0 and x.total.exact.n == 0 and x.shown.n == 0
+                         and not x.wide and x.run_index <= 0xffff)
+    if e == NULL and is_small:
         e = element_new(k, name, hash, E_LONE, 0)
         lone_put(e, dot, x.run_seq, x.run_index, x.total.whole)
         table_add(t, e)
         op.counted.entries += 1
         live[0] += 1
         return e
-    if (e != NULL and may_be_lone and is_lone(e) and dot_slot(element_lone(e).dot) == op.slot
+    if (e != NULL and is_small and is_lone(e) and dot_slot(element_lone(e).dot) == op.slot
             and element_lone(e).run == (x.run_seq << 16 | x.run_index)):
         # its increments arrive in the order in which they were made, or again
         if dot >= element_lone(e).dot:

@@ -244,24 +244,37 @@ cdef inline int is_contained(Kernel *k, const Stream *s) noexcept nogil:
     return k.inbox.recovering and k.streams.ops < s.contains
 
 
+cdef StreamId floor_of(Kernel *k, uint32_t key, uint32_t *at) noexcept nogil:
+    """0-0 where none is known. *at: where it stands; FLOORS: nowhere. at may be NULL."""
+    cdef StreamId floor
+    cdef uint32_t i
+    memset(&floor, 0, sizeof(StreamId))
+    for i in range(min(k.streams.floored, <uint32_t>FLOORS)):
+        if k.streams.floors[i].hash == key:
+            floor.ms = k.streams.floors[i].newest[0]
+            floor.seq = k.streams.floors[i].newest[1]
+            break
+    else:
+        i = FLOORS
+    if at != NULL:
+        at[0] = i
+    return floor
+
+
 cdef void stream_arrived(Kernel *k, Collection *c, uint32_t key, Span name, uint32_t hash,
                          int local) noexcept nogil:
     """An entry stands at a place where none was. key: hash of the stream's. local: this replica has
     seen what became of the stream before."""
     cdef Stream *s = stream_of(c)
     cdef StreamId id = id_of(name.p), floor
-    cdef uint32_t i
     cdef Element *x
     if is_contained(k, s):
         return
     if not local and not s.floored:
         s.floored = 1
-        for i in range(min(k.streams.floored, <uint32_t>FLOORS)):
-            if k.streams.floors[i].hash == key:
-                floor.ms = k.streams.floors[i].newest[0]
-                floor.seq = k.streams.floors[i].newest[1]
-                if id_below(s.newest, floor):
-                    s.newest = floor
+        floor = floor_of(k, key, NULL)
+        if id_below(s.newest, floor):
+            s.newest = floor
     if id_below(s.newest, id):
         x = find_late(c, name.p, hash)
         if x != NULL:
@@ -273,18 +286,19 @@ cdef void stream_arrived(Kernel *k, Collection *c, uint32_t key, Span name, uint
 
 
 cdef void stream_dropped(Kernel *k, Element *e, Collection *c) noexcept nogil:
-    cdef uint32_t n = min(k.streams.floored, <uint32_t>FLOORS), at = 0
-    cdef Stream *s = stream_of(c)
-    while at < n and k.streams.floors[at].hash != e.hash:
-        at += 1
-    if at == n:
+    cdef StreamId newest = stream_of(c).newest
+    cdef uint32_t at
+    cdef StreamId floor = floor_of(k, e.hash, &at)
+    if at == FLOORS:
         at = k.streams.floored % FLOORS
         k.streams.floored += 1
         if k.streams.floored == 2 * FLOORS:
             k.streams.floored = FLOORS
+    if id_below(newest, floor):             # what was read before the deletion before
+        newest = floor
     k.streams.floors[at].hash = e.hash
-    k.streams.floors[at].newest[0] = s.newest.ms
-    k.streams.floors[at].newest[1] = s.newest.seq
+    k.streams.floors[at].newest[0] = newest.ms
+    k.streams.floors[at].newest[1] = newest.seq
 
 
 # ---- reading -------------------------------------------------------------------------------------

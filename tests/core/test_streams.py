@@ -71,6 +71,15 @@ def test_a_stream_that_was_deleted_elsewhere_keeps_its_readers():
     assert ids(alone, "0") == ["1-1"] and ids(alone, "10-1") == [], "as in Redis"
 
 
+def test_a_stream_that_was_deleted_twice_keeps_its_readers():
+    a, b = Node("a"), Node("b", seed=2)
+    for i in ("10-1", "1-1"):
+        a("XADD", "s", i, "f", "v"), a("DEL", "s")
+    b("XADD", "s", "5-1", "f", "v")
+    a.receive(b.log)
+    assert ids(a, "10-1") == ids(a, "1-1") == ["5-1"]
+
+
 def test_the_greatest_word_about_the_top_counts():
     a, b = Node("a"), Node("b", seed=2)
     a("XADD", "s", "7-1", "f", "v")

@@ -2949,8 +2949,8 @@ FAULTS = [
     Fault("streams: one that is gone leaves no floor",
           CORE + "streams.pxi",
           "core/test_streams.py::test_a_stream_that_was_deleted_elsewhere_keeps_its_readers",
-          "                if id_below(s.newest, floor):\n",
-          "                if 0:\n"),
+          "        if id_below(s.newest, floor):\n",
+          "        if 0:\n"),
     Fault("streams: two processes make one id",
           CORE + "streams.pxi",
           "simulation/test_readers.py::test_each_entry_once",
@@ -3189,4 +3189,9 @@ FAULTS = [
           "        self.words = {r: w for r, w in self.words.items() if r in self.linked and "
           "r in replicas}\n",
           ""),
+    Fault("streams: a second deletion lowers the floor",
+          CORE + "streams.pxi",
+          "core/test_streams.py::test_a_stream_that_was_deleted_twice_keeps_its_readers",
+          "        newest = floor\n    k.streams.floors[at].hash",
+          "        pass\n    k.streams.floors[at].hash"),
 ]
