@@ -41,6 +41,7 @@
 #     record          records of the log
 #     outbox          finished ops, until they are logged and sent
 #     op              the op that is being made
+#     group_copy      consumer groups as they are elsewhere
 #     sizes           how large an op may become
 #     pending         the causal buffer: ops that may not be applied yet
 #     effects         making effects (local commands)
@@ -99,6 +100,7 @@ include "core/group_apply.pxi"
 include "core/record.pxi"
 include "core/outbox.pxi"
 include "core/op.pxi"
+include "core/group_copy.pxi"
 include "core/sizes.pxi"
 include "core/pending.pxi"
 include "core/effects.pxi"

@@ -15,5 +15,7 @@ ctypedef void (*Drain)(void *arg) noexcept nogil
 # unless it is NULL, is called whenever b holds DRAINED bytes, at most one text more.
 cdef void put_value(Buffer *b, Kernel *k, Element *e, const Span *name, Drain drain,
                     void *arg) noexcept nogil
+# Appends the groups of a stream, as a stream without entries that has not had any.
+cdef void put_groups_alone(Buffer *b, Kernel *k, Element *e) noexcept nogil
 # Appends version and checksum to a value without a name, which is all that b holds.
 cdef void seal_value(Buffer *b) noexcept nogil

@@ -2,9 +2,13 @@
 """DUMP and RESTORE: a key's value as bytes that any Redis server takes, and back.
 
 DUMP writes what all servers since 4.0 read: texts after a count, and sets of whole numbers packed.
-RESTORE reads all forms that Redis has ever written for strings, lists, sets, sorted sets and hashes
-(rdb.pyx), up to those of 8, and for streams without groups. A hash whose fields have deadlines is
-written as 7.4 reads it, a stream as 7.0 does.
+RESTORE reads all forms that Redis has ever written for strings, lists, sets, sorted sets, hashes
+and streams (rdb.pyx), up to those of 8. A hash whose fields have deadlines is written as 7.4 reads
+it, a stream as 7.0 does.
+
+In that form a group has given out all up to an id. A group here may have entries below that are
+still to be given out, which came late from other replicas: it is written as if it had given out
+what is below the first of them. So whoever restores it gives out some again rather than some never.
 
 RESTORE is all or nothing: the payload is read to its end before the first effect is made. What it
 holds is collected in one buffer of at most OP_MOST bytes, since it becomes one op; so a small
@@ -19,11 +23,14 @@ from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
 from crdtredis._core cimport (EVICT_LFU, T_HASH, T_LIST, T_SET, T_STREAM, T_STRING, T_ZSET,
-                              WALK_BACKWARDS, WALK_FORWARDS, Collection, Element, Kernel,
-                              StreamCursor, StreamId, Walk, deadlines_of, field_expire,
-                              key_collection, key_delete, key_expire, key_find, key_hash,
-                              key_set_frequency, key_set_idle, key_type, key_visible, member_score,
-                              put_id, put_shown, removal_size, stream_added, stream_max_deleted,
+                              WALK_BACKWARDS, WALK_FORWARDS, Collection, ConsumerView, Element,
+                              GroupView, Kernel, MadeGroup, PendingView, StreamCursor, StreamId,
+                              Walk, consumer_find, consumer_next, consumer_put, deadlines_of,
+                              field_expire, group_count, group_new, group_next, group_put,
+                              key_collection, key_delete, key_expire, key_find,
+                              key_hash, key_set_frequency, key_set_idle, key_type, key_visible,
+                              member_score, pending_from, records_put, records_size, put_id,
+                              put_shown, removal_size, stream_added, stream_max_deleted,
                               stream_next, stream_seek, stream_set_id, stream_top, walk_deadline,
                               walk_next, walk_shown, walk_value)
 from crdtredis._engine cimport Call, is_word, native, refuse, refuse_syntax, refuse_too_large
@@ -31,14 +38,15 @@ from crdtredis._resp cimport reply_bulk, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport MAX_STRING, read_int, refuse_named, touch
 from crdtredis.commands.members cimport members_shown
-from crdtredis.commands.rdb cimport (RDB_BAD, RDB_GOOD, RDB_HASH, RDB_HASH_DUE, RDB_LIST, RDB_SET,
-                                     RDB_SET_INTSET, RDB_STREAM_2, RDB_STRING, RDB_TRAILER,
-                                     RDB_WRITTEN, RDB_WRITTEN_DUE, RDB_WRITTEN_STREAM, RDB_ZSET_2,
-                                     RdbCursor, rdb_kind, rdb_put_double, rdb_put_length,
-                                     rdb_put_text, rdb_read, rdb_seal, rdb_sealed)
+from crdtredis.commands.rdb cimport (RDB_BAD, RDB_CONSUMER, RDB_ELEMENT, RDB_GOOD, RDB_GROUP,
+                                     RDB_HASH, RDB_HASH_DUE, RDB_LIST, RDB_SET, RDB_SET_INTSET,
+                                     RDB_STREAM_2, RDB_STRING, RDB_TRAILER, RDB_WRITTEN,
+                                     RDB_WRITTEN_DUE, RDB_WRITTEN_STREAM, RDB_ZSET_2, RdbConsumer,
+                                     RdbCursor, RdbGroup, RdbPending, rdb_kind, rdb_put_double,
+                                     rdb_put_length, rdb_put_text, rdb_read, rdb_seal, rdb_sealed)
 from crdtredis.commands.stream_blocks cimport (BlockWriter, block_add, block_discard, block_finish,
                                                block_full)
-from crdtredis.commands.stream_ids cimport stream_id
+from crdtredis.commands.stream_ids cimport id_down, id_order, id_up, stream_id
 from crdtredis.errors cimport (FREQ_RANGE, IDLETIME_NEGATIVE, INVALID_EXPIRE, KEY_EXISTS,
                                PAYLOAD_DAMAGED, PAYLOAD_NOT_SEALED, TTL_NEGATIVE)
 from crdtredis.numbers cimport parse_int64
@@ -149,6 +157,114 @@ cdef void put_number_pair(Buffer *b, StreamId id) noexcept nogil:
     rdb_put_length(b, id.seq)
 
 
+cdef StreamId given_up_to(Kernel *k, Collection *s, GroupView *g) noexcept nogil:
+    """The last-delivered-id; g.read is made to fit."""
+    cdef StreamId last = g.last
+    cdef StreamCursor at
+    group_new(k, s, g, &at)
+    while stream_next(&at):
+        if id_order(at.id, last) <= 0:
+            last = at.id
+            id_down(&last)
+    if id_order(last, g.last):
+        g.read = <int64_t>stream_added(k, s)
+        stream_seek(k, s, last, 0, &at)
+        while stream_next(&at):
+            g.read -= id_order(last, at.id) < 0
+    return last
+
+
+cdef void put_owned(Buffer *b, Kernel *k, const GroupView *g, Span owner, int64_t seen, size_t n,
+                    Drain drain, void *arg) noexcept nogil:
+    """A consumer; n: of how many records."""
+    cdef StreamId id = stream_id(0, 0)
+    cdef PendingView p
+    cdef char bytes[16]
+    rdb_put_text(b, owner)
+    buffer_add(b, &seen, sizeof(int64_t))
+    rdb_put_length(b, n)
+    while n and pending_from(k, g, id, owner, &p):
+        n -= 1
+        put_id(bytes, p.id)
+        buffer_add(b, bytes, 16)
+        id = p.id
+        id_up(&id)
+        if drain != NULL and b.n >= DRAINED:
+            drain(arg)
+
+
+cdef void put_pending(Buffer *b, Kernel *k, const GroupView *g, Buffer *strangers, Drain drain,
+                      void *arg) noexcept nogil:
+    """All records; strangers: those of owners that are no consumers any more (PendingView)."""
+    cdef StreamId id = stream_id(0, 0)
+    cdef PendingView p
+    cdef ConsumerView x
+    cdef char bytes[16]
+    cdef size_t n = g.pending
+    rdb_put_length(b, n)
+    while n and pending_from(k, g, id, span(NULL, 0), &p):
+        n -= 1
+        put_id(bytes, p.id)
+        buffer_add(b, bytes, 16)
+        buffer_add(b, &p.at, sizeof(int64_t))
+        rdb_put_length(b, <uint64_t>max(p.deliveries, <int64_t>0))
+        if not consumer_find(k, g, p.owner, &x):
+            buffer_add(strangers, &p, sizeof(PendingView))
+        id = p.id
+        id_up(&id)
+        if drain != NULL and b.n >= DRAINED:
+            drain(arg)
+
+
+cdef int by_owner(const void *a, const void *b) noexcept nogil:
+    cdef Span x = (<const PendingView*>a).owner, y = (<const PendingView*>b).owner
+    if x.n != y.n:
+        return -1 if x.n < y.n else 1
+    return memcmp(x.p, y.p, x.n) if x.n else 0
+
+
+cdef void put_groups(Buffer *b, Kernel *k, Collection *s, Drain drain, void *arg) noexcept nogil:
+    cdef GroupView g
+    cdef ConsumerView x
+    cdef PendingView *v
+    cdef Buffer strangers
+    cdef size_t at = 0, j, i, n, owners
+    memset(&strangers, 0, sizeof(Buffer))
+    rdb_put_length(b, group_count(k, s))
+    while group_next(k, s, &at, &g):
+        strangers.n = 0
+        rdb_put_text(b, g.name)
+        put_number_pair(b, given_up_to(k, s, &g))
+        rdb_put_length(b, <uint64_t>g.read)
+        put_pending(b, k, &g, &strangers, drain, arg)
+        v = <PendingView*>strangers.p
+        n = strangers.n // sizeof(PendingView)
+        owners = n > 0
+        if n:
+            qsort(v, n, sizeof(PendingView), by_owner)
+        for i in range(1, n):
+            owners += by_owner(&v[i - 1], &v[i]) != 0
+        rdb_put_length(b, g.consumers + owners)
+        j = 0
+        while consumer_next(k, &g, &j, &x):
+            put_owned(b, k, &g, x.name, x.seen, x.pending, drain, arg)
+        i = 0
+        while i < n:
+            j = i + 1
+            while j < n and by_owner(&v[i], &v[j]) == 0:
+                j += 1
+            put_owned(b, k, &g, v[i].owner, v[i].at, j - i, drain, arg)
+            i = j
+    buffer_free(&strangers)
+
+
+cdef void put_groups_alone(Buffer *b, Kernel *k, Element *e) noexcept nogil:
+    put_head(b, RDB_STREAM_2, NULL)
+    memset(buffer_need(b, 9), 0, 9)         # blocks, entries, three ids, entries-added
+    b.n += 9
+    put_groups(b, k, key_collection(k, e, T_STREAM), NULL, NULL)
+
+
 cdef void put_stream(Buffer *b, Kernel *k, Collection *s, Drain drain, void *arg) noexcept nogil:
     cdef StreamCursor at
     cdef StreamId first = stream_id(0, 0)
@@ -175,7 +291,7 @@ cdef void put_stream(Buffer *b, Kernel *k, Collection *s, Drain drain, void *arg
     put_number_pair(b, first)
     put_number_pair(b, stream_max_deleted(s))
     rdb_put_length(b, stream_added(k, s))
-    rdb_put_length(b, 0)                    # groups
+    put_groups(b, k, s, drain, arg)
     block_discard(&w)
     buffer_free(&packed)
 
@@ -241,7 +357,9 @@ cdef struct Found:
     uint32_t hash               # of the name
     uint32_t name               # bytes
     uint32_t value
-    uint32_t[2] due             # of a hash's field: its deadline in ms, as 8 bytes; 0: none
+    # of a hash's field: its deadline in ms, as 8 bytes; 0: none. Of a stream's: its RdbPart, and
+    # the number of the group whose consumer it is
+    uint32_t[2] due
 
 # All elements of a payload, and where names are unique a hash table of them with open addressing,
 # which tells a name that comes twice.
@@ -252,6 +370,9 @@ cdef struct Collected:
     size_t key                  # bytes: each effect repeats it
     size_t room                 # bytes of effects that may still be made
     size_t n
+    size_t named                # of these, in the table
+    uint32_t groups             # of a stream: so far,
+    size_t group                # bytes of the last one's name
     Buffer all
     Buffer table                # uint32_t: an element's offset in `all` + 1, 0: free
     size_t mask                 # slots of the table - 1
@@ -277,26 +398,68 @@ cdef void grow_table(Collected *x) noexcept nogil:
         i = f.hash & x.mask
         while slots[i]:
             i = (i + 1) & x.mask
-        slots[i] = <uint32_t>at + 1
+        if x.kind != T_STREAM or f.due[0] != RDB_ELEMENT:
+            slots[i] = <uint32_t>at + 1
         at += found_size(f)
 
 
-cdef int add_name(Collected *x, Span name, uint32_t hash) noexcept nogil:
+cdef int add_name(Collected *x, Span name, const Found *new) noexcept nogil:
     """Enters the element that is about to be appended; 0 where one of that name is there."""
+    cdef uint32_t hash = new.hash
     cdef uint32_t *slots
     cdef size_t i
     cdef Found *f
-    if (x.n + 1) * 2 > x.mask:
+    x.named += 1
+    if x.named * 2 > x.mask:
         grow_table(x)
     slots = <uint32_t*>x.table.p
     i = hash & x.mask
     while slots[i]:
         f = <Found*>(x.all.p + slots[i] - 1)
-        if f.hash == hash and f.name == name.n and memcmp(found_name(f), name.p, name.n) == 0:
+        if (f.hash == hash and f.name == name.n
+                and (name.n == 0 or memcmp(found_name(f), name.p, name.n) == 0)
+                and (x.kind != T_STREAM or memcmp(f.due, new.due, sizeof(f.due)) == 0)):
             return 0
         i = (i + 1) & x.mask
     slots[i] = <uint32_t>x.all.n + 1
     return 1
+
+
+cdef RdbPending pending_of(const char *consumer, size_t i) noexcept nogil:
+    """Behind an RdbConsumer."""
+    cdef RdbPending p
+    memcpy(&p, consumer + sizeof(RdbConsumer) + i * sizeof(RdbPending), sizeof(RdbPending))
+    return p
+
+
+cdef size_t run_of(Span consumer, size_t i) noexcept nogil:
+    """How many of its records from the i-th on were delivered at one time, and as often."""
+    cdef size_t n = (consumer.n - sizeof(RdbConsumer)) // sizeof(RdbPending), j = i + 1
+    cdef RdbPending first, p
+    if i >= n:
+        return 0
+    first = pending_of(consumer.p, i)
+    while j < n:
+        p = pending_of(consumer.p, j)
+        if p.at != first.at or p.deliveries != first.deliveries:
+            break
+        j += 1
+    return j - i
+
+
+cdef size_t part_size(Collected *x, Span name, Span value) noexcept nogil:
+    """Of what is made of a group or a consumer."""
+    cdef size_t bytes, i = 0, n
+    if x.at.part == RDB_GROUP:
+        x.group = name.n
+        return records_size(x.key + name.n, 0)
+    bytes = records_size(x.key + x.group + name.n, 0)
+    n = run_of(value, i)
+    while n:
+        bytes += records_size(x.key + x.group + name.n, n)
+        i += n
+        n = run_of(value, i)
+    return bytes
 
 
 cdef int collect(void *arg, Span name, Span value) noexcept nogil:
@@ -304,8 +467,11 @@ cdef int collect(void *arg, Span name, Span value) noexcept nogil:
     cdef Collected *x = <Collected*>arg
     cdef size_t effect = EFFECT_SIZE + (PLACE_SIZE if x.kind == T_LIST
                                         else 0) + x.key + name.n + value.n
+    cdef int part = x.at.part
     cdef Found f
-    if effect > x.room or value.n > MAX_STRING:
+    if part:
+        effect = part_size(x, name, value)
+    if effect > x.room or (value.n > MAX_STRING and not part):
         return TOO_MUCH
     x.room -= effect
     if x.at.due:
@@ -316,9 +482,13 @@ cdef int collect(void *arg, Span name, Span value) noexcept nogil:
     f.hash = 0
     f.name = <uint32_t>name.n
     f.value = <uint32_t>value.n
-    if x.kind != T_LIST and x.kind != T_STRING and x.kind != T_STREAM:
-        f.hash = key_hash(x.k, name.p, name.n)
-        if not add_name(x, name, f.hash):
+    if part:
+        x.groups += part == RDB_GROUP
+        f.due[0] = part
+        f.due[1] = x.groups if part == RDB_CONSUMER else 0
+    if (x.kind != T_LIST and x.kind != T_STRING and x.kind != T_STREAM) or part:
+        f.hash = key_hash(x.k, name.p, name.n) + (f.due[1] * <uint32_t>2654435761 if part else 0)
+        if not add_name(x, name, &f):
             return RDB_BAD
     buffer_need(&x.all, found_size(&f))
     memcpy(x.all.p + x.all.n, &f, sizeof(Found))
@@ -342,6 +512,53 @@ cdef int collect_payload(Collected *x, Span payload) noexcept nogil:
 
 
 # ---- RESTORE -------------------------------------------------------------------------------------
+cdef Element *put_consumer(Call *c, Element *e, Span group, MadeGroup made, Span name,
+                           Span value) noexcept nogil:
+    cdef size_t i = 0, j, n = run_of(value, 0)
+    cdef Kernel *k = c.kernel
+    cdef RdbConsumer x
+    cdef RdbPending p
+    cdef PendingView view
+    cdef Buffer ids
+    memset(&ids, 0, sizeof(Buffer))
+    while n:
+        ids.n = 0
+        for j in range(i, i + n):
+            p = pending_of(value.p, j)
+            buffer_add(&ids, &p.id, sizeof(StreamId))
+        view.owner = name
+        view.at = p.at
+        view.deliveries = p.deliveries
+        e = records_put(k, c.db, c.argv[1], e, group, made, &view, <StreamId*>ids.p, n)
+        i += n
+        n = run_of(value, i)
+    memcpy(&x, value.p, sizeof(RdbConsumer))
+    buffer_free(&ids)
+    return consumer_put(k, c.db, c.argv[1], e, group, made, name, x.seen, x.active)
+
+
+cdef inline Found *found_at(Collected *x, size_t *at, Span *name, Span *value) noexcept nogil:
+    """*at moves on."""
+    cdef Found *f = <Found*>(x.all.p + at[0])
+    at[0] += found_size(f)
+    name[0] = span(found_name(f), f.name)
+    value[0] = span(name.p + f.name, f.value)
+    return f
+
+
+cdef void put_collected_groups(Call *c, Collected *x, Element *e, size_t at) noexcept nogil:
+    cdef Span name, value, group
+    cdef MadeGroup made
+    cdef RdbGroup g
+    while at < x.all.n:
+        if found_at(x, &at, &name, &value).due[0] == RDB_CONSUMER:
+            e = put_consumer(c, e, group, made, name, value)
+            continue
+        group = name
+        memcpy(&g, value.p, sizeof(RdbGroup))
+        e = group_put(c.kernel, c.db, c.argv[1], e, name, g.last, g.read, 0, NULL, 0, &made)
+
+
 cdef void put_collected(Call *c, Collected *x) noexcept nogil:
     """The key := what was collected, whatever it held."""
     cdef Kernel *k = c.kernel
@@ -353,17 +570,15 @@ cdef void put_collected(Call *c, Collected *x) noexcept nogil:
     if e != NULL and x.kind != T_STRING:
         key_delete(k, c.db, e)
         e = key_find(k, c.db, key)          # concurrent increments may have left tombstones
-    for i in range(x.n):
-        f = <Found*>(x.all.p + at)
-        at += found_size(f)
-        name = span(found_name(f), f.name)
-        value = span(name.p + f.name, f.value)
+    for i in range(x.n - x.named if x.kind == T_STREAM else x.n):
+        f = found_at(x, &at, &name, &value)
         e = put_shown(k, c.db, key, e, x.kind, i, name, value)
         memcpy(&due, f.due, sizeof(due))
         if due:
             e = field_expire(k, c.db, key, e, name, due)
     if x.kind == T_STREAM:
-        stream_set_id(k, c.db, key, e, x.at.top, <int64_t>x.at.added, x.at.max_deleted)
+        e = stream_set_id(k, c.db, key, e, x.at.top, <int64_t>x.at.added, x.at.max_deleted)
+        put_collected_groups(c, x, e, at)
 
 
 cdef int read_restore_options(Call *c, int *replace, int *absolute, int64_t *idle,

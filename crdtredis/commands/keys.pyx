@@ -28,9 +28,10 @@ from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 from crdtredis._core cimport (HOME_DB, SYSTEM_DB, T_HASH, T_LIST, T_NONE, T_SET, T_STREAM,
                               T_STRING, T_ZSET, WALK_FORWARDS, Collection, Element, Kernel,
                               StreamId, Walk, copy_size, db_flush, element_key, field_expire,
-                              flush_size, home_find, is_hidden, key_collection, key_copy,
-                              key_deadline, key_delete, key_expire, key_find, key_random,
-                              key_touch, key_type, key_visible, next_random, op_room, put_shown,
+                              flush_size, groups_carry, groups_put, home_find, is_hidden,
+                              key_collection, key_copy, key_deadline, key_delete, key_expire,
+                              key_find, key_random, key_touch, key_type, key_visible,
+                              next_random, op_room, put_shown,
                               removal_size, stream_added, stream_max_deleted, stream_set_id,
                               stream_top, table_count, table_next, walk_deadline, walk_next,
                               walk_shown, walk_value)
@@ -435,10 +436,11 @@ cdef struct Carried:
     size_t klen
     size_t members
     int64_t deadline
-    # of a stream
+    # of a stream, whose groups come last
     StreamId top
     StreamId max_deleted
     int64_t added
+    size_t groups           # bytes
 
 
 cdef void carry(Buffer *b, Span name, Span value, int64_t deadline) noexcept nogil:
@@ -472,7 +474,7 @@ cdef size_t swap_size(Kernel *k, uint32_t db) noexcept nogil:
 
 cdef void db_unload(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
     """Append every visible key to b, then flush the database, in the open op."""
-    cdef size_t at = 0, begin
+    cdef size_t at = 0, begin, at_groups
     cdef uint32_t of = HOME_DB + db
     cdef Carried head
     cdef Collection *stream
@@ -497,6 +499,10 @@ cdef void db_unload(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
             carry(b, w.name if head.type != T_STRING else span(NULL, 0), walk_value(k, &w),
                   walk_deadline(k, &w))
             head.members += 1
+        at_groups = b.n
+        if head.type == T_STREAM:
+            groups_carry(k, stream, b)
+        head.groups = b.n - at_groups
         memcpy(b.p + begin, &head, sizeof(head))
         e = next_shown(k, db, &at, &of)
     db_flush(k, db)
@@ -521,7 +527,9 @@ cdef void db_load(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
             if deadline >= 0:
                 e = field_expire(k, db, key, e, name, deadline)
         if head.type == T_STREAM:
-            stream_set_id(k, db, key, e, head.top, head.added, head.max_deleted)
+            e = stream_set_id(k, db, key, e, head.top, head.added, head.max_deleted)
+            groups_put(k, db, key, e, span(p, head.groups))
+        p += head.groups
         if head.deadline != -1:
             key_expire(k, db, key_find(k, db, key), head.deadline)
 

@@ -28,7 +28,7 @@ from crdtredis._core cimport (DIRTY_DEADLINE, DIRTY_KEY, DIRTY_MEMBER, MIRROR_OV
                               value_live, walk_next, walk_shown, walk_value)
 from crdtredis._resp cimport Reply, format_double, reply_array, reply_bulk
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
-from crdtredis.commands.dump cimport put_value, seal_value
+from crdtredis.commands.dump cimport put_groups_alone, put_value, seal_value
 from crdtredis.commands.stream_ids cimport ID_TEXT, format_id, stream_id, take_pairs, take_text
 from crdtredis.numbers cimport format_int64
 
@@ -116,10 +116,13 @@ cdef void put_due(Batch *b, Span key, Collection *c, Element *m) noexcept nogil:
     text(b, span(element_key(m), m.klen))
 
 
-cdef void put_restore(Batch *b, Element *e, Span key, int64_t at) noexcept nogil:
+cdef void put_restore(Batch *b, Element *e, Span key, int64_t at, int groups_alone) noexcept nogil:
     cdef Buffer payload
     memset(&payload, 0, sizeof(Buffer))
-    put_value(&payload, b.k, e, NULL, NULL, NULL)
+    if groups_alone:
+        put_groups_alone(&payload, b.k, e)
+    else:
+        put_value(&payload, b.k, e, NULL, NULL, NULL)
     seal_value(&payload)
     begin(b, 6, "RESTORE")
     text(b, key)
@@ -162,13 +165,13 @@ cdef void put_id(Batch *b, StreamId id) noexcept nogil:
     reply_bulk(&b.r, digits, format_id(id, digits))
 
 
-cdef void put_stream(Batch *b, Collection *s, Span key, int64_t at) noexcept nogil:
-    """A long one, entry by entry, as put_list."""
+cdef void put_stream(Batch *b, Element *e, Span key, int64_t at) noexcept nogil:
+    """A long one: its groups, of a stream without entries, and those one by one, as put_list."""
+    cdef Collection *s = key_collection(b.k, e, T_STREAM)
     cdef StreamCursor entry
     cdef Span fields
     cdef uint64_t n, i
-    begin(b, 2, "DEL")
-    word(b, PART_NAME)
+    put_restore(b, e, span(PART_NAME, strlen(PART_NAME)), -1, 1)
     stream_seek(b.k, s, stream_id(0, 0), 0, &entry)
     while stream_next(&entry):
         fields = entry.fields
@@ -209,7 +212,7 @@ cdef void put_key(Batch *b, Dirty *x, Element *e) noexcept nogil:
             return
     elif type == T_STREAM:
         if live and key_memory(k, e) > LARGE_LIST:
-            put_stream(b, key_collection(k, e, type), key, at)
+            put_stream(b, e, key, at)
             return
     elif live > LARGE_MEMBERS or key_memory(k, e) > LARGE:
         begin(b, 2, "DEL")
@@ -218,7 +221,7 @@ cdef void put_key(Batch *b, Dirty *x, Element *e) noexcept nogil:
         k.mirror.copied_to = 0
         k.mirror.copied_type = type
         return
-    put_restore(b, e, key, at)
+    put_restore(b, e, key, at, 0)
 
 
 cdef void put(Batch *b, Dirty *x) noexcept nogil:

@@ -3,8 +3,9 @@
 #
 # Reading is a cursor over bytes that nobody vouches for and a function that is told what a value
 # holds, element by element; it knows no command and no keyspace. What is well formed in itself is
-# checked here: every length, that a collection is not empty, that a score is a number. Whether a
-# name comes twice is for the visitor to notice, which has the table for it.
+# checked here: every length, that a collection is not empty, that a score is a number, that each
+# pending entry is one consumer's. Whether a name comes twice is for the visitor to notice, which
+# has the table for it.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint64_t
@@ -49,7 +50,25 @@ cdef enum RdbType:
 cdef enum RdbStatus:
     RDB_GOOD = 0
     RDB_BAD = -1            # the bytes are not a value of this type
-    RDB_UNTAKEN = -2        # a stream with consumer groups
+
+cdef enum RdbPart:
+    RDB_ELEMENT = 0
+    RDB_GROUP = 1           # of a stream: the value is an RdbGroup;
+    RDB_CONSUMER = 2        # of that group: an RdbConsumer, and its RdbPendings
+
+# They lie at any address.
+cdef struct RdbGroup:
+    StreamId last
+    int64_t read            # entries-read; -1: not known
+
+cdef struct RdbConsumer:
+    int64_t seen            # ms since 1970
+    int64_t active          # -1: never
+
+cdef struct RdbPending:
+    StreamId id
+    int64_t at              # ms since 1970
+    int64_t deliveries
 
 # What is not yet read.
 cdef struct RdbCursor:
@@ -57,6 +76,7 @@ cdef struct RdbCursor:
     size_t left
     # of the field of a hash that the visitor is told of: its deadline in ms; 0: none
     int64_t due
+    int part                # RdbPart: of what the visitor is told
     # of a stream whose entries have all been visited
     StreamId top
     StreamId max_deleted
@@ -67,7 +87,8 @@ cdef struct RdbCursor:
 #
 #     string, list    value           set             name
 #     hash            name, value     sorted set      name, value: the score, a double
-#     stream          name, value: id and fields, as the kernel has them
+#     stream          name, value: id and fields, as the kernel has them; then its groups, each
+#                     followed by its consumers
 ctypedef int (*RdbVisit)(void *arg, Span name, Span value) noexcept nogil
 
 # ---- reading -------------------------------------------------------------------------------------

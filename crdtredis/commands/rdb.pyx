@@ -21,6 +21,7 @@ so that what one server refuses the other does too.
 from libc.math cimport INFINITY
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, int8_t, int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 from crdtredis._core cimport (T_HASH, T_LIST, T_NONE, T_SET, T_STREAM, T_STRING, T_ZSET, StreamId,
@@ -66,7 +67,10 @@ cdef struct Reader:
     Text value
     Text third              # a deadline
     Text packed             # the packed form that name and value lie in
-    BlockReader block       # of a stream
+    BlockReader block       # of a stream,
+    StreamId first          # its first entry,
+    Buffer pending          # of a group of its: RdbPending; those that are taken: deliveries -1
+    Buffer owned            # and of a consumer
 
 
 # ---- numbers as bytes ----------------------------------------------------------------------------
@@ -264,6 +268,8 @@ cdef int stream_element(Reader *r, Span s) noexcept nogil:
     cdef char name[16]
     cdef int step = block_element(&r.block, s)
     if step == BLOCK_ENTRY:
+        if r.visited == 0:
+            r.first = r.block.id
         put_id(name, r.block.id)
         return hand_on(r, span(name, 16), span(r.block.fields.p, r.block.fields.n))
     return RDB_BAD if step == BLOCK_BAD else RDB_GOOD
@@ -519,6 +525,7 @@ cdef int rdb_read(RdbCursor *at, int type, RdbVisit visit, void *arg) noexcept n
     r.visit = visit
     r.arg = arg
     at.due = 0
+    at.part = RDB_ELEMENT
     if (type == RDB_STRING or type == RDB_LIST or type == RDB_SET or type == RDB_HASH
         or type == RDB_ZSET or type == RDB_ZSET_2):
         status = read_elements(&r, type)
@@ -540,6 +547,8 @@ cdef int rdb_read(RdbCursor *at, int type, RdbVisit visit, void *arg) noexcept n
     buffer_free(&r.value.own)
     buffer_free(&r.third.own)
     buffer_free(&r.packed.own)
+    buffer_free(&r.pending)
+    buffer_free(&r.owned)
     block_free(&r.block)
     return status
 
@@ -631,9 +640,125 @@ cdef int read_blocks(Reader *r) noexcept nogil:
     return RDB_GOOD
 
 
+cdef int64_t read_by_then(const Reader *r, uint64_t n, StreamId last) noexcept nogil:
+    """entries-read of a group in the oldest form, which does not say it, as Redis takes it to be;
+    n: entries."""
+    cdef int order = id_order(last, r.at.top)
+    if n == 0 or order >= 0:
+        return 0 if n == 0 else <int64_t>n if order == 0 else -1
+    order = id_order(last, r.first)
+    return -1 if order > 0 else order + 1
+
+
+cdef int by_id(const void *a, const void *b) noexcept nogil:
+    return id_order((<const RdbPending*>a).id, (<const RdbPending*>b).id)
+
+
+cdef int read_pending(Reader *r) noexcept nogil:
+    """A count and so many: id (16 bytes, big endian), time (8), number of deliveries. Into
+    r.pending, in order."""
+    cdef uint64_t n, i, deliveries
+    cdef const unsigned char *p
+    cdef RdbPending x
+    cdef RdbPending *v
+    cdef int ordered = 1
+    r.pending.n = 0
+    if not read_length(r.at, &n, NULL) or n > r.at.left // 25:
+        return RDB_BAD
+    for i in range(n):
+        p = take(r.at, 24)
+        if p == NULL or not read_length(r.at, &deliveries, NULL):
+            return RDB_BAD
+        x.id = stream_id(big(p, 8), big(p + 8, 8))
+        x.at = signed_little(p + 16, 8)
+        x.deliveries = <int64_t>min(deliveries, <uint64_t>INT64_MAX)
+        v = <RdbPending*>r.pending.p + i
+        ordered &= i == 0 or id_order((v - 1).id, x.id) < 0
+        buffer_add(&r.pending, &x, sizeof(RdbPending))
+    v = <RdbPending*>r.pending.p
+    if not ordered:
+        qsort(v, n, sizeof(RdbPending), by_id)
+        for i in range(1, n):
+            if id_order(v[i - 1].id, v[i].id) == 0:
+                return RDB_BAD
+    return RDB_GOOD
+
+
+cdef int take_pending(Reader *r, StreamId id) noexcept nogil:
+    """Appends to r.owned the entry of r.pending that has this id, which is no other's then; 0:
+    there is none."""
+    cdef RdbPending *v = <RdbPending*>r.pending.p
+    cdef size_t low = 0, high = r.pending.n // sizeof(RdbPending), middle
+    while low < high:
+        middle = (low + high) // 2
+        if id_order(v[middle].id, id) < 0:
+            low = middle + 1
+        else:
+            high = middle
+    if (low == r.pending.n // sizeof(RdbPending) or id_order(v[low].id, id)
+            or v[low].deliveries < 0):
+        return 0
+    buffer_add(&r.owned, &v[low], sizeof(RdbPending))
+    v[low].deliveries = -1
+    return 1
+
+
+cdef int read_consumer(Reader *r, int type, size_t *owned) noexcept nogil:
+    """Name, when it was seen (8 bytes), in the newest form when it was active (8), a count and so
+    many ids of the group's pending entries."""
+    cdef RdbConsumer x
+    cdef uint64_t n, i
+    cdef const unsigned char *p
+    if not read_text(r.at, &r.value):
+        return RDB_BAD
+    p = take(r.at, 16 if type == RDB_STREAM_3 else 8)
+    if p == NULL or not read_length(r.at, &n, NULL) or n > r.at.left // 16:
+        return RDB_BAD
+    x.seen = signed_little(p, 8)
+    x.active = signed_little(p + 8, 8) if type == RDB_STREAM_3 else x.seen
+    r.owned.n = 0
+    buffer_add(&r.owned, &x, sizeof(RdbConsumer))
+    for i in range(n):
+        p = take(r.at, 16)
+        if not take_pending(r, stream_id(big(p, 8), big(p + 8, 8))):
+            return RDB_BAD
+    owned[0] += n
+    r.at.part = RDB_CONSUMER
+    return r.visit(r.arg, r.value.s, span(r.owned.p, r.owned.n))
+
+
+cdef int read_group(Reader *r, int type, uint64_t entries) noexcept nogil:
+    """Name, last-delivered-id, in newer forms entries-read, pending entries; a count and so many
+    consumers."""
+    cdef RdbGroup x
+    cdef uint64_t n
+    cdef size_t owned = 0
+    cdef int status
+    if not read_text(r.at, &r.name) or not read_stream_id(r.at, &x.last):
+        return RDB_BAD
+    if type == RDB_STREAM:
+        x.read = read_by_then(r, entries, x.last)
+    elif read_length(r.at, &n, NULL):
+        x.read = max(<int64_t>n, <int64_t>-1)
+    else:
+        return RDB_BAD
+    r.at.part = RDB_GROUP
+    status = r.visit(r.arg, r.name.s, span(<const char*>&x, sizeof(RdbGroup)))
+    if status == RDB_GOOD:
+        status = read_pending(r)
+    if status == RDB_GOOD and not read_length(r.at, &n, NULL):
+        status = RDB_BAD
+    while status == RDB_GOOD and n:
+        n -= 1
+        status = read_consumer(r, type, &owned)
+    if status == RDB_GOOD and owned != r.pending.n // sizeof(RdbPending):
+        status = RDB_BAD
+    return status
+
+
 cdef int read_stream(Reader *r, int type) noexcept nogil:
     """Blocks, the number of entries, the last generated id, in newer forms the first id, the
-    greatest removed one and how many entries were added; then groups."""
+    greatest removed one and how many entries were added; then a count and so many groups."""
     cdef RdbCursor *at = r.at
     cdef uint64_t n, groups
     cdef StreamId first
@@ -651,7 +776,10 @@ cdef int read_stream(Reader *r, int type) noexcept nogil:
     if (n != r.visited or id_order(at.top, r.block.last) < 0 or at.added > <uint64_t>INT64_MAX
             or not read_length(at, &groups, NULL)):
         return RDB_BAD
-    return RDB_UNTAKEN if groups else RDB_GOOD
+    while status == RDB_GOOD and groups:
+        groups -= 1
+        status = read_group(r, type, n)
+    return status
 
 
 cdef int read_score(RdbCursor *at, double *out) noexcept nogil:
@@ -835,8 +963,6 @@ def value_end(const unsigned char[::1] data, size_t at, int type):
         raise NotImplementedError(type)
     with nogil:
         status = rdb_read(&c, type, pass_over, NULL)
-    if status == RDB_UNTAKEN:
-        raise NotImplementedError(type)
     if status != RDB_GOOD:
         raise ValueError("the value is damaged")
     return <size_t>len(data) - c.left

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Streams: adding, reading, trimming, and what a stream is (XINFO STREAM).
+"""Streams: adding, reading, trimming.
 
 Entries stand in two orders. XRANGE and all that removes goes by id. XREAD goes by arrival: what
 came to this replica behind the entry whose id the reader names, whatever its id is, so that an
@@ -18,7 +18,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport qsort
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcpy, memset
 
 from crdtredis._core cimport (Collection, Element, Kernel, STREAM_ID, StreamCursor, StreamId,
                               StreamPlace, T_STREAM, group_count, key_collection, key_find,
@@ -32,7 +32,7 @@ from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_SCRIPT, Call, is_word, na
 from crdtredis._resp cimport (reply_array, reply_bulk, reply_int, reply_map, reply_null,
                               reply_null_array, reply_ok)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
-from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_size, read_int
+from crdtredis.commands.common cimport REFUSED, args_size, read_int
 from crdtredis.commands.members cimport find_members, read_members
 from crdtredis.commands.stream_ids cimport (ID_TEXT, format_id, id_down, id_order, id_up, is_one,
                                             parse_id, parse_uint64, put_text, put_varint, stream_id,
@@ -45,18 +45,16 @@ from crdtredis.errors cimport (ENTRIES_ADDED_NEGATIVE, ENTRIES_ADDED_SMALL, GROU
                                MAXLEN_AND_MINID, MAXLEN_NEGATIVE, NEW_OF_XREADGROUP,
                                NOACK_OF_XREADGROUP, NO_STRATEGY, NO_SUCH_KEY, SETID_BELOW_DELETED,
                                SETID_BELOW_GIVEN, SETID_BELOW_TOP, TIMEOUT_NEGATIVE,
-                               TIMEOUT_NOT_INTEGER, TIMEOUT_OUT_OF_RANGE, XINFO_ARITY,
-                               XREAD_BLOCKS, XREAD_UNBALANCED)
+                               TIMEOUT_NOT_INTEGER, TIMEOUT_OUT_OF_RANGE, XREAD_BLOCKS,
+                               XREAD_UNBALANCED)
 from crdtredis.numbers cimport format_uint64, parse_int64
 
 from functools import partial
 
 from crdtredis.commands.table import StreamKeys, command
-from crdtredis.commands.usage import container
 
 cdef enum:
     TRIM_LIMIT_MOST = 1000000   # entries that `~` looks at, at most
-    ENTRIES_SHOWN = 10          # by XINFO STREAM FULL
     PLACE_TEXT = ID_TEXT + 24   # bytes
 
 
@@ -709,76 +707,6 @@ cdef void xread(Call *c) noexcept nogil:
     buffer_free(&b)
 
 
-# ---- XINFO ---------------------------------------------------------------------------------------
-cdef void reply_word(Call *c, const char *word) noexcept nogil:
-    reply_bulk(c.reply, word, strlen(word))
-
-
-cdef int find_told(Call *c, Collection **s) noexcept nogil:
-    """The stream under argv[2]; 0 after a refusal."""
-    cdef int found = read_members(c, c.argv[2], T_STREAM, s)
-    if found == MISSING:
-        refuse(c, NO_SUCH_KEY)
-    return found == FOUND
-
-
-cdef void xinfo_stream(Call *c) noexcept nogil:
-    cdef Kernel *k = c.kernel
-    cdef StreamId least = stream_id(0, 0), most = stream_id(UINT64_MAX, UINT64_MAX)
-    cdef int full = c.argc > 3
-    cdef int64_t count = ENTRIES_SHOWN, node = c.dispatch.encoding.stream_node, nodes
-    cdef Collection *s
-    cdef StreamCursor at
-    if not find_told(c, &s):
-        return
-    if full and ((c.argc != 4 and c.argc != 6) or not is_word(c.argv[3], "FULL")
-                 or (c.argc == 6 and not is_word(c.argv[4], "COUNT"))):
-        refuse_subcommand(c)
-        return
-    if c.argc == 6 and not read_int(c, c.argv[5], &count):
-        return
-    if count < 0:
-        count = ENTRIES_SHOWN
-    node = node if node > 0 else 100
-    nodes = (<int64_t>stream_len(s) + node - 1) // node
-    reply_map(c.reply, 9 if full else 10)
-    reply_word(c, "length")
-    reply_int(c.reply, stream_len(s))
-    reply_word(c, "radix-tree-keys")
-    reply_int(c.reply, nodes)
-    reply_word(c, "radix-tree-nodes")
-    reply_int(c.reply, nodes + 1)
-    reply_word(c, "last-generated-id")
-    reply_id(c, stream_top(s))
-    reply_word(c, "max-deleted-entry-id")
-    reply_id(c, stream_max_deleted(s))
-    reply_word(c, "entries-added")
-    reply_int(c.reply, stream_added(k, s))
-    reply_word(c, "recorded-first-entry-id")
-    stream_seek(k, s, least, 0, &at)
-    reply_id(c, at.id if stream_next(&at) else least)
-    if full:
-        reply_word(c, "entries")
-        reply_range(c, s, least, most, count, 0, 0)
-        reply_word(c, "groups")
-        reply_array(c.reply, 0)
-        return
-    reply_word(c, "groups")
-    reply_int(c.reply, 0)
-    reply_word(c, "first-entry")
-    if not reply_range(c, s, least, most, 1, 0, 1):
-        reply_null(c.reply)
-    reply_word(c, "last-entry")
-    if not reply_range(c, s, least, most, 1, 1, 1):
-        reply_null(c.reply)
-
-
-cdef void refuse_subcommand(Call *c) noexcept nogil:
-    cdef char text[256]
-    snprintf(text, sizeof(text), XINFO_ARITY, <int>min(c.argv[1].n, <size_t>128), c.argv[1].p)
-    refuse(c, text)
-
-
 # ---- registration --------------------------------------------------------------------------------
 _of_one_key = partial(command, keys=(1, 1, 1), group="stream", since="5.0.0")
 
@@ -819,8 +747,3 @@ command("XREAD [COUNT count] [BLOCK milliseconds] STREAMS key... id...", arity=-
         flags="readonly blocking movablekeys", keys=[StreamKeys("RO access", 1)], group="stream",
         since="5.0.0", complexity="O(N) with N entries answered",
         summary="Entries that came behind those of these ids; waits for some.")(native(xread))
-container("XINFO", "stream", "5.0.0", "What the server knows about a stream.")
-command("XINFO|STREAM key [FULL [COUNT count]]", arity=-3, flags="readonly", keys=(2, 2, 1),
-        access="RO", group="stream", since="5.0.0",
-        complexity="O(N) with N entries answered", summary="The state of a stream.")(
-        native(xinfo_stream))

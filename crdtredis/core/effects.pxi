@@ -527,8 +527,10 @@ cdef Element *put_shown(Kernel *k, uint32_t db, Span key, Element *e, int type, 
 cdef int key_copy(Kernel *k, Element *e, uint32_t to_db, Span to, size_t bytes) noexcept nogil:
     cdef int64_t deadline = key_deadline(k, e), due
     cdef Element *there = key_find(k, to_db, to)
+    cdef Buffer groups
     cdef Walk w
     cdef size_t i = 0
+    memset(&groups, 0, sizeof(Buffer))
     if there == e:
         return 1
     bytes += copy_size(k, e, to.n) + (removal_size(k, there) if there != NULL else 0)
@@ -545,7 +547,10 @@ cdef int key_copy(Kernel *k, Element *e, uint32_t to_db, Span to, size_t bytes) 
         if due >= 0:
             there = field_expire(k, to_db, to, there, w.name, due)
     if w.type == T_STREAM:
-        put_head(k, to_db, to, there, w.c)
+        there = put_head(k, to_db, to, there, w.c)
+        groups_carry(k, w.c, &groups)
+        groups_put(k, to_db, to, there, span(groups.p, groups.n))
+        buffer_free(&groups)
     if deadline >= 0:
         key_expire(k, to_db, key_find(k, to_db, to), deadline)
     return 1

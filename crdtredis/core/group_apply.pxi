@@ -134,6 +134,7 @@ cdef Element *apply_give_out(Kernel *k, const Applying *op, const Effect *x, Ele
         for i in range(g.n):
             get_mark(&p, end, &entry, 1)
             mark_given(k, stream, &m, &entry)
+        m.read = COUNTED
         marks_encode(&m, &value)
         write_change(k, c, group, w.dot, content(&value))
     marks_free(&m)
@@ -166,7 +167,7 @@ cdef Element *put_consumer(Kernel *k, const Applying *op, const Effect *x, Eleme
     cdef Effect y
     memset(&value, 0, sizeof(Buffer))
     append_varint(&value, zigzag(g.at))
-    append_varint(&value, zigzag(-1 if letter == G_CONSUMER else g.at))
+    append_varint(&value, zigzag(g.deliveries if letter == G_CONSUMER else g.at))
     member_effect(&y, x, ASSIGN)
     name_begin(&k.scratch.position, G_CONSUMER, span(x.name.p + 1, x.name.n - 1))
     add_bytes(&k.scratch.position, g.consumer)

@@ -1,39 +1,10 @@
-# Consumer groups: making effects (core/groups.pxi says what they do). Each is one effect of type
-# T_GROUPS, whose name says which it is, and which group it is about:
-#
-#     ASSIGN "g" group    a CREATE: its marks, the round left open
-#     REMOVE "g" group    XGROUP DESTROY
-#     ASSIGN "s" group    XGROUP SETID: as a CREATE
-#     ASSIGN "d" group    a delivery: which CREATE and round, to whom, and the entries, with dots
-#     ASSIGN "o" group    XCLAIM of records that are there: to whom, and the ids
-#     ASSIGN "c" group    a consumer
-#     ASSIGN "a" group    XACK: the ids
-#     ASSIGN "x" group    XGROUP DELCONSUMER: the consumer, and the ids of its records
+# Consumer groups: making effects, of the kinds that core/group_copy.pxi lists.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
-
-
-cdef Element *make_of_group(Kernel *k, uint32_t db, Span key, Element *e, int kind, int letter,
-                            Span group, const Buffer *value) noexcept nogil:
-    cdef Effect x
-    cdef Buffer name
-    cdef char c = <char>letter
-    memset(&name, 0, sizeof(Buffer))
-    buffer_add(&name, &c, 1)
-    buffer_add(&name, group.p, group.n)
-    db = home_of(k, db, key, &e)
-    begin_effect(k, &x, kind, db, key)
-    x.type = T_GROUPS
-    x.name = content(&name)
-    if value != NULL:
-        x.value = content(value)
-    e = make(k, &x, e)
-    buffer_free(&name)
-    return e
 
 
 cdef void gather_seen(Kernel *k, Collection *stream, Buffer *seen) noexcept nogil:
@@ -133,6 +104,7 @@ cdef Element *consumer_touch(Kernel *k, uint32_t db, Span key, Element *e, Span 
             or consumer_there(&view, name, &at)):
         return e
     memset(&value, 0, sizeof(Buffer))
+    g.deliveries = -1
     given_encode(&g, G_CONSUMER, &value)
     e = make_of_group(k, db, key, e, ASSIGN, G_CONSUMER, group, &value)
     buffer_free(&value)

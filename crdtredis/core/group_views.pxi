@@ -84,9 +84,7 @@ cdef Element *nth_group(Collection *c, size_t n) noexcept nogil:
 cdef int group_next(Kernel *k, Collection *s, size_t *at, GroupView *out) noexcept nogil:
     cdef Collection *c = groups_of(s)
     cdef StreamCursor walk
-    cdef size_t i
     cdef Element *m = nth_group(c, at[0])
-    cdef Marks *v
     if m == NULL:
         return 0
     at[0] += 1
@@ -95,12 +93,22 @@ cdef int group_next(Kernel *k, Collection *s, size_t *at, GroupView *out) noexce
     out.lag = 0
     while stream_next(&walk):
         out.lag += 1
-    v = marks_of(c)
-    out.read = v[0].read if groups_data(c).loaded else -1
-    for i in range(groups_data(c).loaded):
-        if v[i].given.n:
-            out.read = max(<int64_t>stream_added(k, s) - out.lag, <int64_t>0)
+    out.read = read_said(c)
+    if out.read == COUNTED:
+        out.read = max(<int64_t>stream_added(k, s) - out.lag, <int64_t>0)
     return 1
+
+
+cdef int64_t read_said(Collection *c) noexcept nogil:
+    """entries-read of the group that was looked at last, as it was said; COUNTED where any of its
+    CREATEs has counted."""
+    cdef Marks *v = marks_of(c)
+    cdef int64_t read = v[0].read if groups_data(c).loaded else -1
+    cdef size_t i
+    for i in range(groups_data(c).loaded):
+        if v[i].read == COUNTED:
+            read = COUNTED
+    return read
 
 
 cdef int next_consumer(Kernel *k, const GroupView *g, size_t *at,

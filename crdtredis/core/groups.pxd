@@ -18,7 +18,7 @@ cdef struct Marks:
     uint64_t actor          # and whose that was
     int shared
     StreamId start
-    int64_t read            # entries-read, as it was said then; -1: it was not
+    int64_t read            # entries-read, as it was said then; -1: it was not; COUNTED
     Buffer seen             # Mark: of each actor the last entry that the round's op had observed
     Buffer given            # of each actor the last entry that was given out
     Buffer odd              # entries for which the two say the wrong thing

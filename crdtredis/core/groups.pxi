@@ -69,6 +69,13 @@
 # For each actor, entries that are there are in order of their ids as they are in order of seq, for
 # an XADD is above all that its maker has; so what is between two of them is found by id.
 #
+# A group that is put here as it is elsewhere, by COPY, RENAME or RESTORE, is a CREATE that has its
+# first delivery in it: `given` is the greatest entry up to last-delivered-id, and what of those
+# below had not been given out is a hole. All these entries are of the same op, just before it; so
+# whoever applies it has the same entries there. `start` is for show then: nothing was begun behind,
+# for no op of others was seen. So where two replicas rename a stream at once, what the copy that
+# shows had given out is given out, whichever CREATE is the later.
+#
 # Who gives out what is not decided here, but said by who knows which replicas are linked, and what
 # they have promised each other (replication/delivering.py): group_here gives what was not given out
 # and is of one of those replicas whose entries are this one's to give.
@@ -97,6 +104,7 @@ cdef enum:
     # of marks
     G_SHARED = 1
     G_ODD = 2
+    COUNTED = -2            # in place of entries-read: something was given out since it was said
 
 # A write of a member.
 cdef struct Said:
@@ -748,6 +756,7 @@ cdef void marks_join(Kernel *k, Span mine, Span theirs, Buffer *out) noexcept no
             elif mark_order(x, y) < 0:
                 x[0] = y[0]
         a.odd, both.odd = both.odd, a.odd
+        a.read = min(a.read, b.read)       # as it was said, unless either has counted
         marks_encode(&a, out)
     marks_free(&a)
     marks_free(&b)
@@ -929,7 +938,8 @@ cdef int groups_sound(const Effect *x) noexcept nogil:
         if x.kind == REMOVE:
             return x.value.n == 0
         memset(&m, 0, sizeof(Marks))
-        sound = marks_decode(x.value, &m) and m.given.n == 0 and m.odd.n == 0
+        sound = marks_decode(x.value, &m) and (letter == G_GROUP
+                                               or (m.given.n == 0 and m.odd.n == 0))
         marks_free(&m)
         return sound
     if letter == G_DELIVER or letter == G_CLAIM or letter == G_CONSUMER:

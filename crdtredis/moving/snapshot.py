@@ -1,8 +1,8 @@
 """Snapshot files ("RDB") of Redis 2.6 to 8 and of Valkey: which keys they hold, and where.
 
 Values are not decoded here: with its type byte before it a value has the form that RESTORE takes,
-so only its end must be found, for which commands/rdb.pyx reads it. Streams and modules' values are
-passed over and told.
+so only its end must be found, for which commands/rdb.pyx reads it. Modules' values are passed over
+and told.
 """
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ SLOTS, LIBRARY, _, MODULE, IDLE, FREQ, AUX, SIZES, AT_MS, AT_S, SELECT, END = ra
 LENGTHS = {IDLE: 1, SIZES: 2, SLOTS: 3}
 # Types that RESTORE does not take here.
 MODULE_VALUE = 7
-STREAMS = {15: 1, 19: 2, 21: 3}         # type: version of the form
 # A collection of so many bytes is made part by part, not by one RESTORE, for which servers have a
 # limit.
 LARGE = 64 << 20
@@ -114,26 +113,9 @@ class Snapshot:
             raise Damaged(self.at, str(e)) from None
         except NotImplementedError:
             pass
-        if kind in STREAMS:
-            self.stream(STREAMS[kind])
-            return "stream"
         if kind == MODULE_VALUE:
             return f"value of module {self.module()}"
         raise Damaged(self.at, f"a value of the unknown type {kind}")
-
-    def stream(self, version: int) -> None:
-        self.texts(2 * self.length())               # first id and entries of each block
-        self.lengths(3 if version == 1 else 8)
-        for _ in range(self.length()):              # consumer groups
-            self.text()
-            self.lengths(2 if version == 1 else 3)
-            for _ in range(self.length()):          # entries that are pending
-                self.take(16 + 8)
-                self.length()
-            for _ in range(self.length()):          # consumers
-                self.text()
-                self.take(8 if version < 3 else 16)
-                self.take(16 * self.length())
 
     def module(self) -> str:
         """Its value, or what it keeps besides; its name."""
@@ -178,10 +160,6 @@ class Snapshot:
 
     def text(self) -> bytes:
         return self.read_at(rdb.text_at)
-
-    def texts(self, n: int) -> None:
-        for _ in range(n):
-            self.text()
 
 
 # ---- as commands ---------------------------------------------------------------------------------

@@ -60,12 +60,15 @@ class Bytes:
     def ids(self) -> list[tuple]:
         return [packed(self.raw(16)) for _ in range(self.number())]
 
-    def round(self) -> tuple[tuple, dict]:
-        """Of a CREATE or a SETID: where it begins, {actor: seq} seen."""
-        assert self.raw(17) == bytes(17)
+    def round(self) -> tuple[tuple, dict, list, list]:
+        """Of a CREATE or a SETID: where it begins, {actor: seq} seen; of a copy up to where it has
+        given out, but for which."""
+        odd = self.number()
+        assert self.raw(16) == bytes(16)
         start = self.number(), self.number()
         self.signed()
-        return start, {actor: seq for actor, seq, _ in self.marks(False)}
+        seen = {actor: seq for actor, seq, _ in self.marks(False)}
+        return start, seen, self.marks(True), self.marks(True) if odd == 2 else []
 
 
 def packed(id: bytes) -> tuple[int, int]:
@@ -96,7 +99,7 @@ class Act:
         if self.letter in "oax":
             self.ids = v.ids()
         if self.letter in "gs" and v.data:
-            self.start, self.seen = v.round()
+            self.start, self.seen, self.given, self.odd = v.round()
 
     def observed(self, other) -> bool:
         return self.at > other.at if self.op is other.op else self.op.observed(other.op.dot)
@@ -153,13 +156,15 @@ class Group:
 
     def has_given(self, id, op, at) -> bool:
         actor, seq, _ = mark = self.mark(id, op)
-        return mark in self.given or not self.is_behind(id, op) and any(
+        copied = mark not in self.round.odd and any(
+            m >= mark for m in self.round.given if m[0] == actor)
+        return copied or mark in self.given or not self.is_behind(id, op) and any(
             m[:2] == (actor, seq) and m[2] > id and any(a.op is op and a.at < at for a in by)
             for m, by in self.given.items())
 
     def last(self) -> tuple:
         last: dict = {}
-        for actor, seq, id in self.given:
+        for actor, seq, id in [*self.round.given, *self.given]:
             if not (id <= self.round.start and seq <= self.round.seen.get(actor, 0)):
                 last[actor] = max(last.get(actor, (0,)), (seq, id))
         return max([self.round.start, *(id for _, id in last.values())])
