@@ -309,7 +309,7 @@ CLAIM_TIME = "ERR Invalid TIME option argument for XCLAIM"
 CLAIM_RETRYCOUNT = "ERR Invalid RETRYCOUNT option argument for XCLAIM"
 AUTOCLAIM_IDLE = "ERR Invalid min-idle-time argument for XAUTOCLAIM"
 AUTOCLAIM_COUNT = "ERR COUNT must be > 0"
-XINFO_ARITY = "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try XINFO HELP."
+STREAM_ARITY = "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try %s HELP."
 
 # ---- connections ---------------------------------------------------------------------------------
 NO_PASSWORD = ("ERR AUTH <password> called without any password configured for the default user. "

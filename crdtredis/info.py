@@ -188,7 +188,8 @@ def clients(x: Any) -> Fields:
         "tracking_clients": x.tracking_stats()["clients"],
         "pubsub_clients": x.pubsub_stats()["clients"],
         "clients_in_timeout_table": engine.get("timeouts", 0),
-        "total_blocking_keys": engine.get("waited_keys", 0), "total_blocking_keys_on_nokey": 0,
+        "total_blocking_keys": engine.get("waited_keys", 0),
+        "total_blocking_keys_on_nokey": engine.get("read_keys", 0),
     }
 
 

@@ -9,24 +9,28 @@ those of Redis 7.2.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint64_t
-from libc.string cimport memset, strlen
+from libc.stdlib cimport qsort
+from libc.string cimport memchr, memcmp, memset, strlen
 
-from crdtredis._core cimport (T_STREAM, Collection, ConsumerView, Element, GroupView, Kernel,
-                              PendingView, StreamCursor, StreamId, consumer_find, consumer_next,
-                              consumer_remove, consumer_touch, group_count, group_create,
-                              group_deliver, group_destroy, group_find, group_here, group_next,
-                              group_set, key_prepare, op_room, pending_claim, pending_from,
-                              pending_last, pending_remove, stream_next, stream_seek, stream_top)
+from crdtredis._core cimport (STREAM_ID, T_STREAM, Collection, ConsumerView, Element, GroupView,
+                              Item, Kernel, PendingView, StreamCursor, StreamId, consumer_called,
+                              consumer_find, consumer_next, consumer_remove, consumer_there,
+                              consumer_touch, element_key, group_count, group_create, group_deliver,
+                              group_destroy, group_find, group_here, group_new, group_next,
+                              group_set, id_of, key_prepare, op_room, pending_claim, pending_from,
+                              pending_last, pending_remove, stream_len, stream_next, stream_seek,
+                              stream_top)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_SCRIPT, Call, is_word, native, refuse,
                                 refuse_syntax, wait_for_keys)
 from crdtredis._resp cimport (reply_array, reply_bulk, reply_error_span, reply_int, reply_map,
                               reply_null, reply_null_array, reply_ok)
-from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need
 from crdtredis.commands.common cimport REFUSED, args_size, read_int
 from crdtredis.commands.members cimport find_members
 from crdtredis.commands.stream_ids cimport (id_order, id_up, is_one, parse_id, stream_id)
-from crdtredis.commands.streams cimport (find_stream, read_block, read_bound, read_count, read_id,
-                                         reply_entry, reply_id, reply_range)
+from crdtredis.commands.streams cimport (by_id, find_stream, read_block, read_bound, read_count,
+                                         read_id, refuse_blocking, refuse_subcommand, reply_entry,
+                                         reply_id)
 from crdtredis.errors cimport (AUTOCLAIM_COUNT, AUTOCLAIM_IDLE, CLAIM_IDLE, CLAIM_IDLE_OPTION,
                                CLAIM_RETRYCOUNT, CLAIM_TIME, DOLLAR_OF_XREAD, ENTRIES_READ_NEGATIVE,
                                GROUP_EXISTS, GROUP_MISSING, GROUP_NEEDS_KEY, NO_SUCH_KEY,
@@ -40,6 +44,9 @@ from crdtredis.commands.usage import container
 
 cdef enum:
     ATTEMPTS = 10               # records that XAUTOCLAIM looks at for each that it may answer
+    GIVEN_MOST = 1000000        # entries of a key that one call gives to a consumer
+    GIVEN_ROOM = 40             # bytes of one in an op,
+    CLAIM_ROOM = 128            # and of a claim
 
 cdef StreamId ZERO
 ZERO.ms = ZERO.seq = 0
@@ -53,30 +60,34 @@ cdef void add_text(Buffer *b, const char *text) noexcept nogil:
     buffer_add(b, text, strlen(text))
 
 
-cdef void refuse_group(Call *c, Span key, Span group, const char *where) noexcept nogil:
-    """NOGROUP: `No such key 'key' or consumer group 'group'` and where it was asked for."""
+cdef void add_name(Buffer *b, Span name) noexcept nogil:
+    """Up to a NUL, as Redis prints it."""
+    cdef const char *end = <const char*>memchr(name.p, 0, name.n) if name.n else NULL
+    cdef size_t n = <size_t>(end - name.p) if end != NULL else name.n
+    buffer_add(b, "'", 1)
+    buffer_add(b, name.p, min(n, <size_t>256))
+    buffer_add(b, "'", 1)
+
+
+cdef void refuse_names(Call *c, const char *what, Span x, const char *what2, Span y,
+                       const char *where) noexcept nogil:
     cdef Buffer text
     memset(&text, 0, sizeof(Buffer))
-    add_text(&text, "NOGROUP No such key '")
-    buffer_add(&text, key.p, min(key.n, <size_t>256))
-    add_text(&text, "' or consumer group '")
-    buffer_add(&text, group.p, min(group.n, <size_t>256))
-    add_text(&text, "'")
+    add_text(&text, what)
+    add_name(&text, x)
+    add_text(&text, what2)
+    add_name(&text, y)
     add_text(&text, where)
     reply_error_span(c.reply, text.p, text.n)
     buffer_free(&text)
 
 
+cdef void refuse_group(Call *c, Span key, Span group, const char *where) noexcept nogil:
+    refuse_names(c, "NOGROUP No such key ", key, " or consumer group ", group, where)
+
+
 cdef void refuse_group_of(Call *c, Span group, Span key) noexcept nogil:
-    cdef Buffer text
-    memset(&text, 0, sizeof(Buffer))
-    add_text(&text, "NOGROUP No such consumer group '")
-    buffer_add(&text, group.p, min(group.n, <size_t>256))
-    add_text(&text, "' for key name '")
-    buffer_add(&text, key.p, min(key.n, <size_t>256))
-    add_text(&text, "'")
-    reply_error_span(c.reply, text.p, text.n)
-    buffer_free(&text)
+    refuse_names(c, "NOGROUP No such consumer group ", group, " for key name ", key, "")
 
 
 # A group under way: what the effects before have left of the key.
@@ -87,6 +98,7 @@ cdef struct Under:
     Collection *s
     GroupView g
     int prepared
+    int64_t given               # XREADGROUP: entries that are answered; -1: it says nothing
 
 
 cdef int find_group(Call *c, Span key, Span name, Under *u) noexcept nogil:
@@ -111,15 +123,28 @@ cdef void prepare(Call *c, Under *u) noexcept nogil:
         u.prepared = 1
 
 
-cdef void touch_consumer(Call *c, Under *u, Span consumer, int active) noexcept nogil:
+cdef int touch_consumer(Call *c, Under *u, Span consumer) noexcept nogil:
+    """1: it is new."""
+    cdef size_t at
+    consumer_called(c.kernel, &u.g, consumer)
+    if consumer_there(&u.g, consumer, &at):
+        return 0
     prepare(c, u)
-    u.e = consumer_touch(c.kernel, c.db, u.key, u.e, u.name, consumer, active)
+    u.e = consumer_touch(c.kernel, c.db, u.key, u.e, u.name, consumer, 0)
     again(c, u)
+    return 1
 
 
-cdef int entry_there(Call *c, Collection *s, StreamId id, StreamCursor *at) noexcept nogil:
-    stream_seek(c.kernel, s, id, 0, at)
-    return stream_next(at) and id_order(at.id, id) == 0
+cdef int has_entry(StreamCursor *at, StreamId id) noexcept nogil:
+    """Is there one of this id? `at` stands on it then; it comes to it at once where id is the next
+    one."""
+    if at.item == NULL or not is_item(at.item, id):
+        stream_seek(at.k, at.c, id, 0, at)
+    return at.item != NULL and is_item(at.item, id) and stream_next(at)
+
+
+cdef inline int is_item(const Item *item, StreamId id) noexcept nogil:
+    return id_order(id_of(element_key(item.e)), id) == 0
 
 
 # ---- XGROUP --------------------------------------------------------------------------------------
@@ -150,7 +175,7 @@ cdef int read_group_options(Call *c, int creates, int *make, int64_t *read) noex
                 refuse(c, ENTRIES_READ_NEGATIVE)
                 return 0
         else:
-            refuse_syntax(c)
+            refuse_subcommand(c, "XGROUP")
             return 0
         i += 1
     return 1
@@ -220,15 +245,9 @@ cdef void xgroup_destroy(Call *c) noexcept nogil:
 
 cdef void xgroup_createconsumer(Call *c) noexcept nogil:
     cdef Under u
-    cdef ConsumerView consumer
-    cdef int there
-    if not find_named(c, &u):
-        return
-    there = consumer_find(c.kernel, &u.g, c.argv[4], &consumer)
-    if not there and op_room(c.kernel, c.db, 2, u.key.n, u.name.n + c.argv[4].n):
-        touch_consumer(c, &u, c.argv[4], 0)
-    c.changes = not there
-    reply_int(c.reply, not there)
+    if find_named(c, &u) and op_room(c.kernel, c.db, 2, u.key.n, u.name.n + c.argv[4].n):
+        c.changes = touch_consumer(c, &u, c.argv[4])
+        reply_int(c.reply, c.changes)
 
 
 cdef void xgroup_delconsumer(Call *c) noexcept nogil:
@@ -240,12 +259,67 @@ cdef void xgroup_delconsumer(Call *c) noexcept nogil:
     c.changes = 0
     if consumer_find(c.kernel, &u.g, c.argv[4], &consumer):
         pending = <int64_t>consumer.pending
-        if not op_room(c.kernel, c.db, 2 + consumer.pending, u.key.n, u.name.n + c.argv[4].n):
+        if not op_room(c.kernel, c.db, 2, u.key.n,
+                       u.name.n + c.argv[4].n + STREAM_ID * consumer.pending):
             return
         prepare(c, &u)
         consumer_remove(c.kernel, c.db, u.key, u.e, u.name, c.argv[4])
         c.changes = 1
     reply_int(c.reply, pending)
+
+
+# ---- runs of records -----------------------------------------------------------------------------
+# Many records change alike: ids in their order, in one effect.
+cdef enum RunKind:
+    RUN_CLAIMS              # records become the consumer's
+    RUN_MAKES               # ... that are not there yet
+    RUN_REMOVES
+
+cdef struct Run:
+    Span consumer
+    int64_t at              # ms: the time that is noted
+    RunKind kind
+    int64_t deliveries
+    StreamId last
+    Buffer ids
+    StreamCursor entry          # somewhere in the stream
+
+
+cdef void run_begin(Call *c, Under *u, Run *r, Span consumer, int64_t at) noexcept nogil:
+    memset(r, 0, sizeof(Run))
+    r.consumer = consumer
+    r.at = at
+    stream_seek(c.kernel, u.s, ZERO, 0, &r.entry)
+
+
+cdef void run_flush(Call *c, Under *u, Run *r) noexcept nogil:
+    cdef size_t n = r.ids.n // sizeof(StreamId)
+    if n == 0:
+        return
+    prepare(c, u)
+    if r.kind == RUN_REMOVES:
+        u.e = pending_remove(c.kernel, c.db, u.key, u.e, u.name, <StreamId*>r.ids.p, n)
+    else:
+        u.e = pending_claim(c.kernel, c.db, u.key, u.e, u.name, r.consumer, <StreamId*>r.ids.p, n,
+                            r.at, r.deliveries)
+    again(c, u)
+    r.ids.n = 0
+    stream_seek(c.kernel, u.s, r.last, 0, &r.entry)
+
+
+cdef void run_end(Call *c, Under *u, Run *r) noexcept nogil:
+    run_flush(c, u, r)
+    buffer_free(&r.ids)
+
+
+cdef void run_add(Call *c, Under *u, Run *r, RunKind kind, StreamId id,
+                  int64_t deliveries) noexcept nogil:
+    if kind != r.kind or deliveries != r.deliveries:
+        run_flush(c, u, r)
+    r.kind = kind
+    r.deliveries = deliveries
+    r.last = id
+    buffer_add(&r.ids, &id, sizeof(StreamId))
 
 
 # ---- XREADGROUP ----------------------------------------------------------------------------------
@@ -267,6 +341,9 @@ cdef int read_reading(Call *c, GroupRead *o) noexcept nogil:
     while i < c.argc and not o.first:
         more = c.argc - i - 1
         if more and is_word(c.argv[i], "BLOCK"):
+            if c.client.flags & CLIENT_SCRIPT:
+                refuse_blocking(c)
+                return 0
             i += 1
             if not read_block(c, c.argv[i], &o.timeout):
                 return 0
@@ -297,19 +374,19 @@ cdef int read_reading(Call *c, GroupRead *o) noexcept nogil:
     return 0
 
 
-cdef int check_reading(Call *c, const GroupRead *o) noexcept nogil:
-    """Are all groups and ids there? 0 after a refusal."""
-    cdef Under u
+cdef int check_reading(Call *c, const GroupRead *o, Under *u) noexcept nogil:
+    """Are all groups and ids there? 0 after a refusal. u: of each key, as it is before all effects.
+    """
     cdef StreamId id
     cdef Span from_
     cdef int i, found
     for i in range(o.n):
         from_ = c.argv[o.first + o.n + i]
-        found = find_group(c, c.argv[o.first + i], o.group, &u)
+        found = find_group(c, c.argv[o.first + i], o.group, u + i)
         if found == REFUSED:
             return 0
         if not found:
-            refuse_group(c, u.key, u.name, " in XREADGROUP with GROUP option")
+            refuse_group(c, u[i].key, o.group, " in XREADGROUP with GROUP option")
             return 0
         if is_one(from_, c'$'):
             refuse(c, DOLLAR_OF_XREAD)
@@ -319,98 +396,120 @@ cdef int check_reading(Call *c, const GroupRead *o) noexcept nogil:
     return 1
 
 
-cdef void reply_history(Call *c, Under *u, const GroupRead *o, StreamId after) noexcept nogil:
-    """The consumer's own records behind an id; of entries that are gone the id alone."""
-    cdef PendingView p
+cdef int reading_fits(Call *c, const GroupRead *o, const Under *u) noexcept nogil:
+    """Is there room in the op for what may be given? 0 after a refusal."""
+    cdef size_t bytes = 0, effects = 0, most, keys = 0
+    cdef int i
+    for i in range(o.n):
+        most = GIVEN_MOST if o.count == 0 else min(<size_t>o.count, <size_t>GIVEN_MOST)
+        keys = max(keys, u[i].key.n)
+        if is_one(c.argv[o.first + o.n + i], c'>'):
+            bytes += GIVEN_ROOM * min(most, stream_len(u[i].s))
+        else:
+            effects += min(most, u[i].g.pending)
+        effects += 2
+    return op_room(c.kernel, c.db, effects, keys,
+                   bytes + effects * (o.group.n + o.consumer.n + CLAIM_ROOM))
+
+
+cdef size_t give_new(Call *c, Under *u, const GroupRead *o, Buffer *ids) noexcept nogil:
+    """Gives the consumer entries that are new; how many."""
     cdef StreamCursor at
-    cdef StreamId id = after
-    cdef size_t n = 0, i
-    cdef int more = id_up(&id)
-    while more and pending_from(c.kernel, &u.g, id, o.consumer, &p) and (
-            o.count == 0 or n < <size_t>o.count):
+    cdef size_t n = 0, begin = ids.n, most = min(<size_t>o.count - 1, <size_t>GIVEN_MOST - 1) + 1
+    group_here(c.kernel, c.db, u.key, u.s, &u.g, &at)
+    while n < most and stream_next(&at):
+        buffer_add(ids, &at.id, sizeof(StreamId))
         n += 1
-        id = p.id
-        more = id_up(&id)
+    if n:
+        prepare(c, u)
+        u.e = group_deliver(c.kernel, c.db, u.key, u.e, u.name, o.consumer,
+                            <StreamId*>(ids.p + begin), n, o.noack)
+    return n
+
+
+cdef size_t give_again(Call *c, Under *u, const GroupRead *o, StreamId after,
+                       Buffer *ids) noexcept nogil:
+    """Of the consumer's records behind an id: how many. Those whose entries are there count as
+    delivered once more."""
+    cdef size_t n = 0, most = min(<size_t>o.count - 1, <size_t>GIVEN_MOST - 1) + 1
+    cdef int more = id_up(&after)
+    cdef PendingView p
+    cdef Run run
+    run_begin(c, u, &run, o.consumer, c.kernel.now)
+    while n < most and more and pending_from(c.kernel, &u.g, after, o.consumer, &p):
+        after = p.id
+        buffer_add(ids, &after, sizeof(StreamId))
+        n += 1
+        if has_entry(&run.entry, after):
+            run_add(c, u, &run, RUN_CLAIMS, after, p.deliveries + 1)
+        more = id_up(&after)
+    run_end(c, u, &run)
+    return n
+
+
+cdef void give(Call *c, Under *u, const GroupRead *o, Span from_, Buffer *ids) noexcept nogil:
+    cdef StreamId after
+    if is_one(from_, c'>'):
+        u.given = <int64_t>give_new(c, u, o, ids)
+        u.given = u.given if u.given else -1
+    else:
+        parse_id(from_, &after, 0, NULL)
+        u.given = <int64_t>give_again(c, u, o, after, ids)
+
+
+cdef void reply_given(Call *c, Collection *s, const StreamId *ids, size_t n) noexcept nogil:
+    """Of entries that are gone the id alone."""
+    cdef StreamCursor at
+    cdef size_t i
     reply_array(c.reply, n)
-    id = after
+    if n:
+        stream_seek(c.kernel, s, ids[0], 0, &at)
     for i in range(n):
-        id_up(&id)
-        pending_from(c.kernel, &u.g, id, o.consumer, &p)
-        id = p.id
-        if entry_there(c, u.s, id, &at):
+        if has_entry(&at, ids[i]):
             reply_entry(c, at.id, at.fields)
-            prepare(c, u)
-            u.e = pending_claim(c.kernel, c.db, u.key, u.e, u.name, o.consumer, id, c.kernel.now,
-                                p.deliveries + 1)
-            again(c, u)
         else:
             reply_array(c.reply, 2)
-            reply_id(c, id)
+            reply_id(c, ids[i])
             reply_null_array(c.reply)
-
-
-cdef void deliver(Call *c, Under *u, const GroupRead *o, size_t n) noexcept nogil:
-    """The first n entries that are new: answered and given out."""
-    cdef StreamCursor at
-    cdef Buffer ids
-    cdef size_t i
-    memset(&ids, 0, sizeof(Buffer))
-    reply_array(c.reply, n)
-    group_here(c.kernel, c.db, u.key, u.s, &u.g, &at)
-    for i in range(n):
-        stream_next(&at)
-        reply_entry(c, at.id, at.fields)
-        buffer_add(&ids, &at.id, sizeof(StreamId))
-    prepare(c, u)
-    u.e = group_deliver(c.kernel, c.db, u.key, u.e, u.name, o.consumer, <StreamId*>ids.p, n,
-                        o.noack)
-    buffer_free(&ids)
-
-
-cdef size_t count_new(Call *c, const Under *u, int64_t most) noexcept nogil:
-    cdef StreamCursor at
-    cdef size_t n = 0
-    group_here(c.kernel, c.db, u.key, u.s, &u.g, &at)
-    while (most == 0 or n < <size_t>most) and stream_next(&at):
-        n += 1
-    return n
 
 
 cdef void xreadgroup(Call *c) noexcept nogil:
     cdef GroupRead o
-    cdef Under u
-    cdef StreamId after
-    cdef Buffer b
-    cdef size_t *news
-    cdef int i, there = 0, history
-    if not read_reading(c, &o) or not check_reading(c, &o):
+    cdef Buffer room, ids
+    cdef Under *u
+    cdef StreamId *next
+    cdef int i, there = 0, made = 0
+    if not read_reading(c, &o):
         return
-    memset(&b, 0, sizeof(Buffer))
-    news = <size_t*>buffer_need(&b, <size_t>o.n * sizeof(size_t) + 1)
+    memset(&ids, 0, sizeof(Buffer))
+    memset(&room, 0, sizeof(Buffer))
+    u = <Under*>buffer_need(&room, <size_t>o.n * sizeof(Under) + 1)
+    if not check_reading(c, &o, u) or not reading_fits(c, &o, u):
+        buffer_free(&room)
+        return
     for i in range(o.n):
-        find_group(c, c.argv[o.first + i], o.group, &u)
-        history = not is_one(c.argv[o.first + o.n + i], c'>')
-        news[i] = 0 if history else count_new(c, &u, o.count)
-        there += 1 if history else <int>(news[i] > 0)
+        if i:                                   # it may be the key before
+            find_group(c, c.argv[o.first + i], o.group, u + i)
+        made += touch_consumer(c, u + i, o.consumer)
+        give(c, u + i, &o, c.argv[o.first + o.n + i], &ids)
+        there += u[i].given >= 0
+    c.changes = 2 if made else <int64_t>(ids.n > 0)
     if there and c.reply.resp == 2:
         reply_array(c.reply, there)
     elif there:
         reply_map(c.reply, there)
+    next = <StreamId*>ids.p
     for i in range(o.n):
-        find_group(c, c.argv[o.first + i], o.group, &u)
-        history = not is_one(c.argv[o.first + o.n + i], c'>')
-        touch_consumer(c, &u, o.consumer, news[i] > 0)
-        if not history and news[i] == 0:
+        if u[i].given < 0:
             continue
         if c.reply.resp == 2:
             reply_array(c.reply, 2)
-        reply_bulk(c.reply, u.key.p, u.key.n)
-        if history:
-            parse_id(c.argv[o.first + o.n + i], &after, 0, NULL)
-            reply_history(c, &u, &o, after)
-        else:
-            deliver(c, &u, &o, news[i])
-    buffer_free(&b)
+        reply_bulk(c.reply, c.argv[o.first + i].p, c.argv[o.first + i].n)
+        reply_given(c, find_stream(c, c.argv[o.first + i]), next,
+                    <size_t>u[i].given)
+        next += u[i].given
+    buffer_free(&room)
+    buffer_free(&ids)
     if there:
         return
     if o.timeout == -1 or c.client.flags & CLIENT_IN_EXEC:
@@ -426,7 +525,7 @@ cdef void xack(Call *c) noexcept nogil:
     cdef StreamId id
     cdef Buffer ids
     cdef StreamId *v
-    cdef size_t n = 0, i, j
+    cdef size_t n = 0, i
     cdef int found = find_group(c, c.argv[1], c.argv[2], &u), k
     if found == REFUSED:
         return
@@ -437,16 +536,14 @@ cdef void xack(Call *c) noexcept nogil:
             return
         buffer_add(&ids, &id, sizeof(StreamId))
     v = <StreamId*>ids.p
+    if ids.n > sizeof(StreamId):
+        qsort(v, ids.n // sizeof(StreamId), sizeof(StreamId), by_id)
     for i in range(ids.n // sizeof(StreamId)):
         id = v[i]
-        for j in range(n):
-            if id_order(v[j], id) == 0:
-                break
-        else:
-            if pending_from(c.kernel, &u.g, id, NOBODY, &p) and id_order(p.id, id) == 0:
-                v[n] = id
-                n += 1
-    if n and op_room(c.kernel, c.db, 1, u.key.n, u.name.n + 64 * n):
+        if (n == 0 or id_order(v[n - 1], id)) and find_pending(c, &u, id, &p):
+            v[n] = id
+            n += 1
+    if n and op_room(c.kernel, c.db, 1, u.key.n, u.name.n + STREAM_ID * n):
         prepare(c, &u)
         pending_remove(c.kernel, c.db, u.key, u.e, u.name, v, n)
     buffer_free(&ids)
@@ -454,10 +551,34 @@ cdef void xack(Call *c) noexcept nogil:
     reply_int(c.reply, n)
 
 
+cdef int find_pending(Call *c, const Under *u, StreamId id, PendingView *p) noexcept nogil:
+    return pending_from(c.kernel, &u.g, id, NOBODY, p) and id_order(p.id, id) == 0
+
+
+cdef int by_name(const void *a, const void *b) noexcept nogil:
+    cdef Span x = (<const ConsumerView*>a).name, y = (<const ConsumerView*>b).name
+    cdef int order = memcmp(x.p, y.p, min(x.n, y.n)) if x.n and y.n else 0
+    return order if order else (x.n > y.n) - (x.n < y.n)
+
+
+cdef size_t list_consumers(Call *c, const GroupView *g, Buffer *out) noexcept nogil:
+    cdef ConsumerView x
+    cdef size_t at = 0, n
+    memset(out, 0, sizeof(Buffer))
+    while consumer_next(c.kernel, g, &at, &x):
+        buffer_add(out, &x, sizeof(ConsumerView))
+    n = out.n // sizeof(ConsumerView)
+    if n > 1:
+        qsort(out.p, n, sizeof(ConsumerView), by_name)
+    return n
+
+
 cdef void reply_summary(Call *c, Under *u) noexcept nogil:
     cdef PendingView p
-    cdef ConsumerView x
-    cdef size_t at = 0, n = 0
+    cdef Buffer all
+    cdef ConsumerView *x
+    cdef char digits[24]
+    cdef size_t n, i, some = 0
     reply_array(c.reply, 4)
     reply_int(c.reply, u.g.pending)
     if u.g.pending == 0:
@@ -469,21 +590,17 @@ cdef void reply_summary(Call *c, Under *u) noexcept nogil:
     reply_id(c, p.id)
     pending_last(c.kernel, &u.g, &p)
     reply_id(c, p.id)
-    while consumer_next(c.kernel, &u.g, &at, &x):
-        n += x.pending > 0
-    reply_array(c.reply, n)
-    at = 0
-    while consumer_next(c.kernel, &u.g, &at, &x):
-        if x.pending:
+    n = list_consumers(c, &u.g, &all)
+    x = <ConsumerView*>all.p
+    for i in range(n):
+        some += x[i].pending > 0
+    reply_array(c.reply, some)
+    for i in range(n):
+        if x[i].pending:
             reply_array(c.reply, 2)
-            reply_bulk(c.reply, x.name.p, x.name.n)
-            reply_count(c, x.pending)
-
-
-cdef void reply_count(Call *c, size_t n) noexcept nogil:
-    """As text."""
-    cdef char digits[24]
-    reply_bulk(c.reply, digits, format_int64(<int64_t>n, digits))
+            reply_bulk(c.reply, x[i].name.p, x[i].name.n)
+            reply_bulk(c.reply, digits, format_int64(<int64_t>x[i].pending, digits))
+    buffer_free(&all)
 
 
 cdef void xpending(Call *c) noexcept nogil:
@@ -493,8 +610,9 @@ cdef void xpending(Call *c) noexcept nogil:
     cdef Span owner = NOBODY
     cdef ConsumerView x
     cdef PendingView p
-    cdef size_t n, i
-    cdef int at = 3, found, more, turn
+    cdef Buffer found_all
+    cdef size_t n = 0, i
+    cdef int at = 3, found, more = 1
     if c.argc != 3 and (c.argc < 6 or c.argc > 9):
         refuse_syntax(c)
         return
@@ -523,27 +641,24 @@ cdef void xpending(Call *c) noexcept nogil:
     if owner.p != NULL and not consumer_find(c.kernel, &u.g, owner, &x):
         reply_array(c.reply, 0)
         return
-    n = 0
-    for turn in range(2):                       # they are counted, then answered
-        if turn:
-            reply_array(c.reply, n)
-        id = first
-        i = 0
-        more = 1
-        while (more and i < <size_t>count and pending_from(c.kernel, &u.g, id, owner, &p)
-               and id_order(p.id, last) <= 0):
-            id = p.id
-            more = id_up(&id)
-            if idle and c.kernel.now - p.at < idle:
-                continue
-            i += 1
-            if turn:
-                reply_array(c.reply, 4)
-                reply_id(c, p.id)
-                reply_bulk(c.reply, p.owner.p, p.owner.n)
-                reply_int(c.reply, max(c.kernel.now - p.at, <int64_t>0))
-                reply_int(c.reply, p.deliveries)
-        n = i
+    memset(&found_all, 0, sizeof(Buffer))
+    id = first
+    while (more and n < <size_t>count and pending_from(c.kernel, &u.g, id, owner, &p)
+           and id_order(p.id, last) <= 0):
+        id = p.id
+        more = id_up(&id)
+        if not idle or c.kernel.now - p.at >= idle:
+            buffer_add(&found_all, &p, sizeof(PendingView))
+            n += 1
+    reply_array(c.reply, n)
+    for i in range(n):
+        p = (<PendingView*>found_all.p)[i]
+        reply_array(c.reply, 4)
+        reply_id(c, p.id)
+        reply_bulk(c.reply, p.owner.p, p.owner.n)
+        reply_int(c.reply, max(c.kernel.now - p.at, <int64_t>0))
+        reply_int(c.reply, p.deliveries)
+    buffer_free(&found_all)
 
 
 # ---- XCLAIM, XAUTOCLAIM --------------------------------------------------------------------------
@@ -553,6 +668,7 @@ cdef struct Claim:
     int64_t deliveries          # -1: one more
     int force
     int just_ids
+    StreamId last               # LASTID
 
 
 cdef int read_number(Call *c, Span arg, const char *refusal, int64_t *out) noexcept nogil:
@@ -565,21 +681,19 @@ cdef int read_number(Call *c, Span arg, const char *refusal, int64_t *out) noexc
 cdef void refuse_claim_option(Call *c, Span option) noexcept nogil:
     cdef Buffer text
     memset(&text, 0, sizeof(Buffer))
-    add_text(&text, "ERR Unrecognized XCLAIM option '")
-    buffer_add(&text, option.p, min(option.n, <size_t>128))
-    add_text(&text, "'")
+    add_text(&text, "ERR Unrecognized XCLAIM option ")
+    add_name(&text, option)
     reply_error_span(c.reply, text.p, text.n)
     buffer_free(&text)
 
 
 cdef int read_claim(Call *c, int i, Claim *x) noexcept nogil:
-    """The options of XCLAIM from argv[i] on; 0 after a refusal. LASTID is checked and passed over:
-    what a group has given out is not one id."""
-    cdef StreamId id
+    """The options of XCLAIM from argv[i] on; 0 after a refusal."""
     cdef int64_t when = -1
     cdef int more
     x.deliveries = -1
     x.force = x.just_ids = 0
+    x.last = ZERO
     while i < c.argc:
         more = i + 1 < c.argc
         if is_word(c.argv[i], "FORCE"):
@@ -601,7 +715,7 @@ cdef int read_claim(Call *c, int i, Claim *x) noexcept nogil:
                 return 0
         elif more and is_word(c.argv[i], "LASTID"):
             i += 1
-            if not read_id(c, c.argv[i], &id, 0, NULL):
+            if not read_id(c, c.argv[i], &x.last, 0, NULL):
                 return 0
         else:
             refuse_claim_option(c, c.argv[i])
@@ -611,27 +725,24 @@ cdef int read_claim(Call *c, int i, Claim *x) noexcept nogil:
     return 1
 
 
-cdef int claim_one(Call *c, Under *u, Span consumer, const Claim *x, StreamId id,
+cdef int claim_one(Call *c, Under *u, Run *run, const Claim *x, StreamId id,
                    Buffer *claimed, Buffer *gone) noexcept nogil:
-    """1: it is the consumer's now; -1: its entry has gone, and so has the record."""
+    """Is it the consumer's now, or has its entry gone, and so has the record?"""
     cdef PendingView p
-    cdef StreamCursor at
-    cdef int there = (pending_from(c.kernel, &u.g, id, NOBODY, &p) and id_order(p.id, id) == 0)
-    cdef int64_t deliveries = x.deliveries
-    if not entry_there(c, u.s, id, &at):
+    cdef int there
+    if run.ids.n and id_order(run.last, id) >= 0:
+        run_flush(c, u, run)                    # which may have changed it
+    there = find_pending(c, u, id, &p)
+    if not has_entry(&run.entry, id):
         if there:
-            prepare(c, u)
-            u.e = pending_remove(c.kernel, c.db, u.key, u.e, u.name, &id, 1)
-            again(c, u)
+            run_add(c, u, run, RUN_REMOVES, id, 0)
             buffer_add(gone, &id, sizeof(StreamId))
-        return -there
+        return there
     if not there and not x.force or there and x.idle and c.kernel.now - p.at < x.idle:
         return 0
-    if deliveries < 0:
-        deliveries = (p.deliveries if there else 1) + (not x.just_ids)
-    prepare(c, u)
-    u.e = pending_claim(c.kernel, c.db, u.key, u.e, u.name, consumer, id, x.at, deliveries)
-    again(c, u)
+    run_add(c, u, run, RUN_CLAIMS if there else RUN_MAKES, id,
+            x.deliveries if x.deliveries >= 0
+            else (p.deliveries if there else 1) + (not x.just_ids))
     buffer_add(claimed, &id, sizeof(StreamId))
     return 1
 
@@ -639,12 +750,32 @@ cdef int claim_one(Call *c, Under *u, Span consumer, const Claim *x, StreamId id
 cdef void reply_claimed(Call *c, Under *u, const Buffer *ids, int just_ids) noexcept nogil:
     cdef StreamId *v = <StreamId*>ids.p
     cdef size_t n = ids.n // sizeof(StreamId), i
+    if not just_ids:
+        reply_given(c, u.s, v, n)
+        return
     reply_array(c.reply, n)
     for i in range(n):
-        if just_ids:
-            reply_id(c, v[i])
-        else:
-            reply_range(c, u.s, v[i], v[i], 1, 0, 1)
+        reply_id(c, v[i])
+
+
+cdef void give_up_to(Call *c, Under *u, Span consumer, StreamId last) noexcept nogil:
+    """XCLAIM LASTID, which an append-only file of Redis has: what is new up to there has been given
+    out."""
+    cdef StreamCursor at
+    cdef Buffer ids
+    if id_order(last, u.g.last) <= 0:
+        return
+    memset(&ids, 0, sizeof(Buffer))
+    group_new(c.kernel, u.s, &u.g, &at)
+    while ids.n // sizeof(StreamId) < GIVEN_MOST and stream_next(&at):
+        if id_order(at.id, last) <= 0:
+            buffer_add(&ids, &at.id, sizeof(StreamId))
+    if ids.n and op_room(c.kernel, c.db, 1, u.key.n, GIVEN_ROOM * (ids.n // sizeof(StreamId))):
+        prepare(c, u)
+        u.e = group_deliver(c.kernel, c.db, u.key, u.e, u.name, consumer, <StreamId*>ids.p,
+                            ids.n // sizeof(StreamId), 1)
+        again(c, u)
+    buffer_free(&ids)
 
 
 cdef void xclaim(Call *c) noexcept nogil:
@@ -652,7 +783,8 @@ cdef void xclaim(Call *c) noexcept nogil:
     cdef Claim x
     cdef StreamId id
     cdef Buffer claimed, gone
-    cdef int found = find_group(c, c.argv[1], c.argv[2], &u), last = 5, i
+    cdef Run run
+    cdef int found = find_group(c, c.argv[1], c.argv[2], &u), last = 5, i, made
     if found == REFUSED:
         return
     if not found:
@@ -667,13 +799,14 @@ cdef void xclaim(Call *c) noexcept nogil:
         return
     memset(&claimed, 0, sizeof(Buffer))
     memset(&gone, 0, sizeof(Buffer))
-    touch_consumer(c, &u, c.argv[3], 0)
+    made = touch_consumer(c, &u, c.argv[3])
+    give_up_to(c, &u, c.argv[3], x.last)
+    run_begin(c, &u, &run, c.argv[3], x.at)
     for i in range(5, last):
         parse_id(c.argv[i], &id, 0, NULL)
-        claim_one(c, &u, c.argv[3], &x, id, &claimed, &gone)
-    if claimed.n:
-        touch_consumer(c, &u, c.argv[3], 1)
-    c.changes = (claimed.n + gone.n) // sizeof(StreamId)
+        claim_one(c, &u, &run, &x, id, &claimed, &gone)
+    run_end(c, &u, &run)
+    c.changes = 2 if made else <int64_t>(claimed.n + gone.n > 0)
     reply_claimed(c, &u, &claimed, x.just_ids)
     buffer_free(&claimed)
     buffer_free(&gone)
@@ -685,8 +818,9 @@ cdef void xautoclaim(Call *c) noexcept nogil:
     cdef StreamId id
     cdef PendingView p
     cdef Buffer claimed, gone
+    cdef Run run
     cdef int64_t count = 100, attempts
-    cdef int i = 6, found, more = 1
+    cdef int i = 6, found, more = 1, made
     memset(&x, 0, sizeof(Claim))
     if not read_number(c, c.argv[4], AUTOCLAIM_IDLE, &x.idle) or not read_bound(c, c.argv[5], &id,
                                                                                 0):
@@ -712,18 +846,22 @@ cdef void xautoclaim(Call *c) noexcept nogil:
         return
     x.at = c.kernel.now
     x.deliveries = -1
+    attempts = min(count, <int64_t>GIVEN_MOST) * ATTEMPTS
+    if not op_room(c.kernel, c.db, <size_t>min(count, <int64_t>u.g.pending) + 2, u.key.n,
+                   (<size_t>min(count, <int64_t>u.g.pending) + 2) * (
+                       u.name.n + c.argv[3].n + CLAIM_ROOM)):
+        return
     memset(&claimed, 0, sizeof(Buffer))
     memset(&gone, 0, sizeof(Buffer))
-    touch_consumer(c, &u, c.argv[3], 0)
-    attempts = count * ATTEMPTS
+    made = touch_consumer(c, &u, c.argv[3])
+    run_begin(c, &u, &run, c.argv[3], x.at)
     while attempts and count and more and pending_from(c.kernel, &u.g, id, NOBODY, &p):
         attempts -= 1
         id = p.id
-        count -= claim_one(c, &u, c.argv[3], &x, id, &claimed, &gone) != 0
+        count -= claim_one(c, &u, &run, &x, id, &claimed, &gone)
         more = id_up(&id)
-    if claimed.n:
-        touch_consumer(c, &u, c.argv[3], 1)
-    c.changes = (claimed.n + gone.n) // sizeof(StreamId)
+    run_end(c, &u, &run)
+    c.changes = 2 if made else <int64_t>(claimed.n + gone.n > 0)
     reply_array(c.reply, 3)
     reply_id(c, p.id if more and pending_from(c.kernel, &u.g, id, NOBODY, &p) else ZERO)
     reply_claimed(c, &u, &claimed, x.just_ids)
@@ -775,8 +913,9 @@ cdef void xinfo_groups(Call *c) noexcept nogil:
 
 cdef void xinfo_consumers(Call *c) noexcept nogil:
     cdef Under u
-    cdef ConsumerView x
-    cdef size_t at = 0
+    cdef Buffer all
+    cdef ConsumerView *x
+    cdef size_t i, n
     cdef int found = find_group(c, c.argv[2], c.argv[3], &u)
     if found == REFUSED:
         return
@@ -786,14 +925,17 @@ cdef void xinfo_consumers(Call *c) noexcept nogil:
     if not found:
         refuse_group_of(c, u.name, u.key)
         return
-    reply_array(c.reply, u.g.consumers)
-    while consumer_next(c.kernel, &u.g, &at, &x):
+    n = list_consumers(c, &u.g, &all)
+    x = <ConsumerView*>all.p
+    reply_array(c.reply, n)
+    for i in range(n):
         reply_map(c.reply, 4)
         word(c, "name")
-        reply_bulk(c.reply, x.name.p, x.name.n)
-        number(c, "pending", x.pending)
-        number(c, "idle", max(c.kernel.now - x.seen, <int64_t>0))
-        number(c, "inactive", c.kernel.now - x.active if x.active >= 0 else -1)
+        reply_bulk(c.reply, x[i].name.p, x[i].name.n)
+        number(c, "pending", x[i].pending)
+        number(c, "idle", max(c.kernel.now - x[i].seen, <int64_t>0))
+        number(c, "inactive", c.kernel.now - x[i].active if x[i].active >= 0 else -1)
+    buffer_free(&all)
 
 
 # ---- registration --------------------------------------------------------------------------------

@@ -6,21 +6,21 @@ entries were removed.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport UINT64_MAX, int64_t
-from libc.stdio cimport snprintf
 from libc.string cimport strlen
 
 from crdtredis._core cimport (T_STREAM, Collection, ConsumerView, GroupView, Kernel, PendingView,
-                              StreamCursor, StreamId, consumer_next, group_count, group_next,
-                              pending_from, stream_added, stream_len, stream_max_deleted,
-                              stream_next, stream_seek, stream_top)
+                              StreamCursor, StreamId, group_count, group_next, pending_from,
+                              stream_added, stream_len, stream_max_deleted, stream_next,
+                              stream_seek, stream_top)
 from crdtredis._engine cimport Call, is_word, native, refuse
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null
-from crdtredis.buffer cimport Span, span
+from crdtredis.buffer cimport Buffer, Span, buffer_free, span
 from crdtredis.commands.common cimport FOUND, MISSING, read_int
+from crdtredis.commands.groups cimport list_consumers
 from crdtredis.commands.members cimport read_members
 from crdtredis.commands.stream_ids cimport id_up, stream_id
-from crdtredis.commands.streams cimport reply_id, reply_range
-from crdtredis.errors cimport NO_SUCH_KEY, XINFO_ARITY
+from crdtredis.commands.streams cimport refuse_subcommand, reply_id, reply_range
+from crdtredis.errors cimport NO_SUCH_KEY
 
 from crdtredis.commands.table import command
 from crdtredis.commands.usage import container
@@ -80,9 +80,10 @@ cdef void reply_pending(Call *c, const GroupView *g, Span owner, size_t n,
 
 cdef void reply_groups(Call *c, Collection *s, int64_t count) noexcept nogil:
     cdef GroupView g
-    cdef ConsumerView x
+    cdef ConsumerView *x
     cdef Span nobody = span(NULL, 0)
-    cdef size_t at = 0, j
+    cdef Buffer all
+    cdef size_t at = 0, i, n
     reply_array(c.reply, group_count(c.kernel, s))
     while group_next(c.kernel, s, &at, &g):
         reply_map(c.reply, 7)
@@ -94,15 +95,17 @@ cdef void reply_groups(Call *c, Collection *s, int64_t count) noexcept nogil:
         reply_known(c, "lag", g.lag)
         reply_pending(c, &g, nobody, g.pending, count)
         reply_word(c, "consumers")
-        reply_array(c.reply, g.consumers)
-        j = 0
-        while consumer_next(c.kernel, &g, &j, &x):
+        n = list_consumers(c, &g, &all)
+        x = <ConsumerView*>all.p
+        reply_array(c.reply, n)
+        for i in range(n):
             reply_map(c.reply, 5)
             reply_word(c, "name")
-            reply_bulk(c.reply, x.name.p, x.name.n)
-            reply_word_int(c, "seen-time", x.seen)
-            reply_word_int(c, "active-time", x.active)
-            reply_pending(c, &g, x.name, x.pending, count)
+            reply_bulk(c.reply, x[i].name.p, x[i].name.n)
+            reply_word_int(c, "seen-time", x[i].seen)
+            reply_word_int(c, "active-time", x[i].active)
+            reply_pending(c, &g, x[i].name, x[i].pending, count)
+        buffer_free(&all)
 
 
 cdef void xinfo_stream(Call *c) noexcept nogil:
@@ -116,7 +119,7 @@ cdef void xinfo_stream(Call *c) noexcept nogil:
         return
     if full and ((c.argc != 4 and c.argc != 6) or not is_word(c.argv[3], "FULL")
                  or (c.argc == 6 and not is_word(c.argv[4], "COUNT"))):
-        refuse_subcommand(c)
+        refuse_subcommand(c, "XINFO")
         return
     if c.argc == 6 and not read_int(c, c.argv[5], &count):
         return
@@ -154,12 +157,6 @@ cdef void xinfo_stream(Call *c) noexcept nogil:
     reply_word(c, "last-entry")
     if not reply_range(c, s, least, most, 1, 1, 1):
         reply_null(c.reply)
-
-
-cdef void refuse_subcommand(Call *c) noexcept nogil:
-    cdef char text[256]
-    snprintf(text, sizeof(text), XINFO_ARITY, <int>min(c.argv[1].n, <size_t>128), c.argv[1].p)
-    refuse(c, text)
 
 
 # ---- registration --------------------------------------------------------------------------------

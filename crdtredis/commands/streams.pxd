@@ -12,6 +12,10 @@ cdef int read_id(Call *c, Span arg, StreamId *id, uint64_t missing, int *whole) 
 cdef int read_bound(Call *c, Span arg, StreamId *id, int is_end) noexcept nogil
 cdef int read_count(Call *c, Span arg, int64_t *count) noexcept nogil
 cdef int read_block(Call *c, Span arg, int64_t *ms) noexcept nogil
+cdef void refuse_blocking(Call *c) noexcept nogil
+# of XGROUP, XINFO: options that do not fit argv[1]
+cdef void refuse_subcommand(Call *c, const char *container) noexcept nogil
+cdef int by_id(const void *a, const void *b) noexcept nogil             # for qsort
 cdef void reply_id(Call *c, StreamId id) noexcept nogil
 cdef void reply_entry(Call *c, StreamId id, Span fields) noexcept nogil
 cdef size_t reply_range(Call *c, Collection *s, StreamId first, StreamId last, int64_t count,

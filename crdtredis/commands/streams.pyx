@@ -45,8 +45,8 @@ from crdtredis.errors cimport (ENTRIES_ADDED_NEGATIVE, ENTRIES_ADDED_SMALL, GROU
                                MAXLEN_AND_MINID, MAXLEN_NEGATIVE, NEW_OF_XREADGROUP,
                                NOACK_OF_XREADGROUP, NO_STRATEGY, NO_SUCH_KEY, SETID_BELOW_DELETED,
                                SETID_BELOW_GIVEN, SETID_BELOW_TOP, TIMEOUT_NEGATIVE,
-                               TIMEOUT_NOT_INTEGER, TIMEOUT_OUT_OF_RANGE, XREAD_BLOCKS,
-                               XREAD_UNBALANCED)
+                               STREAM_ARITY, TIMEOUT_NOT_INTEGER, TIMEOUT_OUT_OF_RANGE,
+                               XREAD_BLOCKS, XREAD_UNBALANCED)
 from crdtredis.numbers cimport format_uint64, parse_int64
 
 from functools import partial
@@ -705,6 +705,13 @@ cdef void xread(Call *c) noexcept nogil:
     else:
         wait_for_entries(c, &o, asked)
     buffer_free(&b)
+
+
+cdef void refuse_subcommand(Call *c, const char *container) noexcept nogil:
+    cdef char text[256]
+    snprintf(text, sizeof(text), STREAM_ARITY, <int>min(c.argv[1].n, <size_t>128), c.argv[1].p,
+             container)
+    refuse(c, text)
 
 
 # ---- registration --------------------------------------------------------------------------------

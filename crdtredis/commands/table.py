@@ -114,6 +114,12 @@ EVENTS = {
     ("t", "xdel", "plain", ""): "xdel",
     ("t", "xtrim", "plain", ""): "xtrim",
     ("t", "xsetid", "plain", ""): "xsetid",
+    ("t", "xgroup-create", "plain", ""): "xgroup|create",
+    ("t", "xgroup-setid", "plain", ""): "xgroup|setid",
+    ("t", "xgroup-destroy", "plain", ""): "xgroup|destroy",
+    ("t", "xgroup-createconsumer", "plain", ""): "xgroup|createconsumer",
+    ("t", "xgroup-delconsumer", "plain", ""): "xgroup|delconsumer",
+    ("t", "xgroup-createconsumer", "consumer", ""): "xreadgroup xclaim xautoclaim",
 }
 
 NO_REPLY = object()     # of a Python command that says nothing (CLIENT REPLY OFF, SHUTDOWN)

@@ -43,6 +43,8 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
         return
     if has_order(c):
         order_free(order_of(c))
+    if c.type == T_GROUPS:
+        order_free(&groups_data(c).by_owner)
     if c.cells:
         while decode_observed(&p, counts.p + counts.n, &s) == 1:
             slot = actors_find(&k.actors, s.actor)
@@ -79,6 +81,8 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
         count_member(c, m)
         if is_sorted(c) and value_live(m):
             order_insert(order_of(c), member_sort_key(k, c, m), m)
+            if types[c.type].ordered != NULL:
+                types[c.type].ordered(k, c, m, 1)
     if c.type == T_GROUPS:
         groups_removed(k, op, c)
 

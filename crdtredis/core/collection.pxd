@@ -58,6 +58,8 @@ cdef struct CollectionType:
     size_t (*memory)(Collection *c) noexcept nogil              # bytes of the content
     # what lies behind its order is in `garbage` now, and empty here
     void (*forget)(Collection *c) noexcept nogil
+    # member m has come into its order, or is about to leave it
+    void (*ordered)(Kernel *k, Collection *c, Element *m, int there) noexcept nogil
     # it goes: nothing is in it, and nothing shows it
     void (*dropped)(Kernel *k, Element *e, Collection *c) noexcept nogil
     int (*sound)(const Effect *x) noexcept nogil                # ASSIGN, INCREMENT, REMOVE

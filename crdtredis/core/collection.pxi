@@ -180,6 +180,8 @@ cdef void unindex(Kernel *k, Collection *c, Element *m) noexcept nogil:
         c.tombstones -= m.meta & E_CELL and has_tombstone(element_cell(m))
     if is_sorted(c) and value_live(m):
         order_remove(order_of(c), member_sort_key(k, c, m), m)
+        if types[c.type].ordered != NULL:
+            types[c.type].ordered(k, c, m, 0)
     elif c.type == T_DEADLINES:
         register_out(k, c, field_of(c, m), m)
     elif c.type == T_HASH:
@@ -212,6 +214,8 @@ cdef void index_member(Kernel *k, Collection *c, Element *m) noexcept nogil:
     count_member(c, m)
     if is_sorted(c) and value_live(m):
         order_insert(order_of(c), member_sort_key(k, c, m), m)
+        if types[c.type].ordered != NULL:
+            types[c.type].ordered(k, c, m, 1)
     elif c.type == T_DEADLINES:
         register_in(k, c, field_of(c, m), m)
     elif c.type == T_HASH:

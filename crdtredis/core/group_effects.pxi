@@ -225,23 +225,26 @@ cdef Element *references_remove(Kernel *k, uint32_t db, Span key, Element *e, co
 
 
 cdef Element *pending_claim(Kernel *k, uint32_t db, Span key, Element *e, Span group, Span consumer,
-                            StreamId id, int64_t at, int64_t deliveries) noexcept nogil:
+                            const StreamId *ids, size_t n, int64_t at,
+                            int64_t deliveries) noexcept nogil:
     cdef GroupView view
     cdef PendingView p
     cdef Buffer value
     cdef Given g
     cdef Span nobody = span(NULL, 0)
+    cdef size_t i
     if not given_begin(k, e, group, consumer, &view, &g):
         return e
     g.at = at
     g.deliveries = deliveries
-    if not pending_from(k, &view, id, nobody, &p) or id_below(id, p.id):
+    if not pending_from(k, &view, ids[0], nobody, &p) or id_below(ids[0], p.id):
         g.flags = G_NO_MARKS
-        return give_out(k, db, key, e, group, &g, &id, 1)
+        return give_out(k, db, key, e, group, &g, ids, n)
     memset(&value, 0, sizeof(Buffer))
-    g.n = 1
+    g.n = n
     given_encode(&g, G_CLAIM, &value)
-    add_id(&value, id)
+    for i in range(n):
+        add_id(&value, ids[i])
     e = make_of_group(k, db, key, e, ASSIGN, G_CLAIM, group, &value)
     buffer_free(&value)
     return e

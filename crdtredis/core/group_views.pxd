@@ -18,6 +18,7 @@ cdef struct GroupView:
     size_t consumers
     size_t pending
     int shared              # every replica gives out all
+    int creates             # that have made it
     void *of                # the kernel's
 
 cdef struct ConsumerView:
@@ -41,6 +42,9 @@ cdef int group_next(Kernel *k, Collection *s, size_t *at, GroupView *out) noexce
 cdef int consumer_find(Kernel *k, const GroupView *g, Span name, ConsumerView *out) noexcept nogil
 cdef int consumer_next(Kernel *k, const GroupView *g, size_t *at,
                        ConsumerView *out) noexcept nogil
+cdef int consumer_there(const GroupView *g, Span name, size_t *at) noexcept nogil
+# It is seen now. A matter of this replica, of which no effect is made.
+cdef void consumer_called(Kernel *k, const GroupView *g, Span name) noexcept nogil
 # The first record from an id on, of one consumer unless owner.p is NULL; 0: there is none.
 cdef int pending_from(Kernel *k, const GroupView *g, StreamId id, Span owner,
                       PendingView *out) noexcept nogil

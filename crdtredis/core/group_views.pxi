@@ -30,7 +30,7 @@ cdef int group_view(Kernel *k, Collection *c, Element *m, GroupView *out) noexce
     cdef Marks *v
     cdef Buffer head
     cdef ConsumerView consumer
-    cdef size_t begin, end, i
+    cdef size_t begin, end, i = 0
     load_marks(k, c, m)
     memset(out, 0, sizeof(GroupView))
     out.name = name_group(m)
@@ -38,14 +38,17 @@ cdef int group_view(Kernel *k, Collection *c, Element *m, GroupView *out) noexce
     out.read = out.lag = -1
     v = marks_of(c)
     out.shared = groups_data(c).loaded and v[0].shared
+    out.creates = <int>groups_data(c).loaded
     out.last = last_delivered(c)
     memset(&head, 0, sizeof(Buffer))
     name_begin(&head, G_RECORD, out.name)
     range_behind(c, &head, &begin, &end)
-    out.pending = end - begin if groups_data(c).loaded < 2 else count_ids(c, begin, end)
+    out.pending = end - begin if out.creates == 1 else count_ids(c, begin, end)
+    name_begin(&head, G_CONSUMER, out.name)
+    range_behind(c, &head, &begin, &end)
     buffer_free(&head)
-    i = 0
-    while next_consumer(k, out, &i, &consumer):
+    out.consumers = end - begin if out.creates == 1 else 0
+    while out.creates != 1 and next_consumer(k, out, &i, &consumer):
         out.consumers += 1
     return 1
 
@@ -81,6 +84,19 @@ cdef Element *nth_group(Collection *c, size_t n) noexcept nogil:
     return item.e if item != NULL and element_key(item.e)[0] == G_GROUP else NULL
 
 
+cdef int gave_all_before(Collection *c, Collection *s, StreamId id) noexcept nogil:
+    """Of the first entry that is new to the group that was looked at last: are all behind it new,
+    too?"""
+    cdef Marks *v = marks_of(c)
+    cdef size_t i
+    if stream_of(s).arrived.n or groups_data(c).loaded != 1 or v.odd.n or not id_below(v.start, id):
+        return 0
+    for i in range(mark_count(&v.given)):
+        if not id_below(mark_at(&v.given, i).id, id):
+            return 0
+    return 1
+
+
 cdef int group_next(Kernel *k, Collection *s, size_t *at, GroupView *out) noexcept nogil:
     cdef Collection *c = groups_of(s)
     cdef StreamCursor walk
@@ -91,8 +107,13 @@ cdef int group_next(Kernel *k, Collection *s, size_t *at, GroupView *out) noexce
     group_view(k, c, m, out)
     group_new(k, s, out, &walk)
     out.lag = 0
-    while stream_next(&walk):
-        out.lag += 1
+    if stream_next(&walk):
+        if gave_all_before(c, s, walk.id):
+            out.lag = <int64_t>(stream_len(s) - rank_of(s, walk.id))
+        else:
+            out.lag = 1
+            while stream_next(&walk):
+                out.lag += 1
     out.read = read_said(c)
     if out.read == COUNTED:
         out.read = max(<int64_t>stream_added(k, s) - out.lag, <int64_t>0)
@@ -148,15 +169,76 @@ cdef int next_consumer(Kernel *k, const GroupView *g, size_t *at,
                 out.active = max(out.active, active)
         at[0] += 1
         m = next_in_order(&cursor)
+    name_begin(&head, G_CONSUMER, g.name)
+    add_bytes(&head, out.name)
+    m = table_find(&groups_data(c).calls, head.p, head.n, key_hash(k, head.p, head.n))
+    if m != NULL:
+        memcpy(&seen, element_value(m), sizeof(seen))
+        out.seen = max(out.seen, seen)
     buffer_free(&head)
     return 1
 
 
+cdef void consumer_called(Kernel *k, const GroupView *g, Span name) noexcept nogil:
+    cdef Collection *c = <Collection*>g.of
+    cdef Table *calls = &groups_data(c).calls
+    cdef Buffer b
+    cdef Element *x
+    cdef uint32_t hash
+    memset(&b, 0, sizeof(Buffer))
+    name_begin(&b, G_CONSUMER, g.name)
+    add_bytes(&b, name)
+    hash = key_hash(k, b.p, b.n)
+    x = table_find(calls, b.p, b.n, hash)
+    if x == NULL:
+        if table_count(calls) > table_count(&c.table):          # of consumers that are gone
+            table_clear(calls, free_visited, NULL)
+            table_init(calls)
+        x = element_new(k, content(&b), hash, E_PLAIN | E_BARE, sizeof(k.now))
+        table_add(calls, x)
+    memcpy(element_value(x), &k.now, sizeof(k.now))
+    buffer_free(&b)
+
+
+cdef Element *owned_from(Collection *c, uint64_t key, Span name, Span head,
+                         OrderCursor *at) noexcept nogil:
+    """In by_owner under a key the first record whose name is not before `name` and begins with
+    `head`."""
+    cdef Order *o = &groups_data(c).by_owner
+    cdef Item *item = order_at(o, order_rank(o, key, name), at)
+    return item.e if item != NULL and item.sort_key == key and begins_with(item.e, head) else NULL
+
+
+cdef Element *owned_next(Span head, OrderCursor *at) noexcept nogil:
+    """Under key 0."""
+    cdef Item *item = order_next(at)
+    return item.e if item != NULL and item.sort_key == 0 and begins_with(item.e, head) else NULL
+
+
 cdef void count_pending(Kernel *k, const GroupView *g, ConsumerView *x) noexcept nogil:
+    cdef Collection *c = <Collection*>g.of
+    cdef Order *o = &groups_data(c).by_owner
+    cdef Span nothing = span(b"", 0)
+    cdef OrderCursor at
     cdef PendingView p
+    cdef Buffer head
+    cdef Element *m
     cdef StreamId id
+    cdef uint64_t key
     memset(&id, 0, sizeof(StreamId))
     x.pending = 0
+    if g.creates == 1:
+        key = owner_key(k, g.name, x.name)
+        x.pending = order_rank(o, key + 1, nothing) - order_rank(o, key, nothing)
+        memset(&head, 0, sizeof(Buffer))
+        name_begin(&head, G_RECORD, g.name)
+        m = owned_from(c, 0, content(&head), content(&head), &at)
+        while m != NULL:
+            pending_of(k, m, &p)
+            x.pending += is_owner(&p, x.name)
+            m = owned_next(content(&head), &at)
+        buffer_free(&head)
+        return
     while pending_from(k, g, id, x.name, &p):
         x.pending += 1
         id = p.id
@@ -198,9 +280,19 @@ cdef int consumer_find(Kernel *k, const GroupView *g, Span name, ConsumerView *o
     return consumer_there(g, name, &at) and consumer_next(k, g, &at, out)
 
 
+cdef inline int is_owner(const PendingView *p, Span name) noexcept nogil:
+    return p.owner.n == name.n and (name.n == 0 or memcmp(p.owner.p, name.p, name.n) == 0)
+
+
+cdef void pending_of(Kernel *k, Element *m, PendingView *out) noexcept nogil:
+    """What the only record of an id says."""
+    pending_at(k, m, span(b"", 0), NULL, out)
+
+
 cdef Element *pending_at(Kernel *k, Element *m, Span head, OrderCursor *at,
                          PendingView *out) noexcept nogil:
-    """The latest word of the records of m's id, on which `at` stands; returns what is behind."""
+    """The latest word of the records of m's id, on which `at` stands; returns what is behind. at:
+    NULL: of m alone."""
     cdef StreamId id = name_id(m)
     cdef Owned own, best
     cdef int some = 0
@@ -215,7 +307,7 @@ cdef Element *pending_at(Kernel *k, Element *m, Span head, OrderCursor *at,
                     &k.actors, own.stamp, own.actor, best.stamp, best.actor) > 0):
                 best = own
                 some = 1
-        m = next_in_order(at)
+        m = next_in_order(at) if at != NULL else NULL
     out.id = id
     out.owner = best.owner
     out.at = best.at
@@ -230,17 +322,28 @@ cdef int pending_from(Kernel *k, const GroupView *g, StreamId id, Span owner,
     cdef Buffer head, name
     cdef size_t rank
     cdef Element *m
+    cdef Element *plain
     cdef int found = 0
     memset(&head, 0, sizeof(Buffer))
     memset(&name, 0, sizeof(Buffer))
     name_begin(&head, G_RECORD, g.name)
     buffer_add(&name, head.p, head.n)
     add_id(&name, id)
-    m = first_from(c, content(&name), &rank, &at)
-    while m != NULL and begins_with(m, content(&head)) and not found:
-        m = pending_at(k, m, content(&head), &at, out)
-        found = owner.p == NULL or (out.owner.n == owner.n and (
-            owner.n == 0 or memcmp(owner.p, out.owner.p, owner.n) == 0))
+    if owner.p != NULL and g.creates == 1:
+        plain = owned_from(c, owner_key(k, g.name, owner), content(&name), content(&head), &at)
+        m = owned_from(c, 0, content(&name), content(&head), &at)
+        while m != NULL and not found and (plain == NULL or id_below(name_id(m), name_id(plain))):
+            pending_of(k, m, out)
+            found = is_owner(out, owner)
+            m = owned_next(content(&head), &at)
+        if not found and plain != NULL:
+            pending_of(k, plain, out)
+            found = 1
+    else:
+        m = first_from(c, content(&name), &rank, &at)
+        while m != NULL and begins_with(m, content(&head)) and not found:
+            m = pending_at(k, m, content(&head), &at, out)
+            found = owner.p == NULL or is_owner(out, owner)
     buffer_free(&head)
     buffer_free(&name)
     return found

@@ -28,6 +28,11 @@ cdef struct Groups:
     # By the group's name a StreamPlace: all that arrived up to there has been given out. A matter
     # of this replica, and no more than a place to begin to look.
     Table places
+    # The records of one owner side by side, by id: those whose one write says who that is; and
+    # under key 0 those of several writes.
+    Order by_owner
+    # by group and name, when a consumer called here last (ms)
+    Table calls
     Buffer marks            # Marks of the group that was looked at last,
     size_t loaded           # so many; the first is of the latest CREATE
     StreamId passed         # of a walk: the last entry before the first that is new

@@ -527,6 +527,37 @@ cdef int is_orphan(Kernel *k, Collection *c, Element *m) noexcept nogil:
     return g == NULL or not write_of(g, create_dot(k, actor, seq), &w)
 
 
+cdef uint64_t owner_key(Kernel *k, Span group, Span owner) noexcept nogil:
+    """What the records of an owner have in common in by_owner: not 0, and by chance only that of
+    another."""
+    cdef Buffer b
+    cdef uint64_t key
+    memset(&b, 0, sizeof(Buffer))
+    add_bytes(&b, group)
+    buffer_add(&b, owner.p, owner.n)
+    key = siphash64(b.p, b.n, k.hash_key) | 1
+    buffer_free(&b)
+    return key
+
+
+cdef uint64_t record_key(Kernel *k, Element *m) noexcept nogil:
+    cdef Owned own
+    if not m.meta & E_PLAIN or not owned_decode(span(element_value(m), m.vlen), &own):
+        return 0
+    return owner_key(k, name_group(m), own.owner)
+
+
+cdef inline int is_record(Element *m) noexcept nogil:
+    return m.klen and element_key(m)[0] == G_RECORD
+
+
+cdef void order_by_owner(Kernel *k, Collection *c, Element *m, int there) noexcept nogil:
+    if is_record(m) and there:
+        order_insert(&groups_data(c).by_owner, record_key(k, m), m)
+    elif is_record(m):
+        order_remove(&groups_data(c).by_owner, record_key(k, m), m)
+
+
 cdef void drop_member(Kernel *k, Collection *c, Element *m) noexcept nogil:
     unindex(k, c, m)
     c.live -= value_live(m)
@@ -970,9 +1001,10 @@ cdef int groups_value_sound(Span name, Span value) noexcept nogil:
 cdef int groups_free_some(Collection *c, int *most) noexcept nogil:
     cdef Groups *g = groups_data(c)
     cdef size_t i
-    if order_free_some(order_of(c), most):
+    if order_free_some(order_of(c), most) or order_free_some(&g.by_owner, most):
         return 1
     table_clear(&g.places, free_visited, NULL)
+    table_clear(&g.calls, free_visited, NULL)
     for i in range(g.marks.n // sizeof(Marks)):
         marks_free(&marks_of(c)[i])
     buffer_free(&g.marks)
@@ -982,17 +1014,25 @@ cdef int groups_free_some(Collection *c, int *most) noexcept nogil:
 cdef void groups_forget(Collection *c) noexcept nogil:
     memset(groups_data(c), 0, sizeof(Groups))
     table_init(&groups_data(c).places)
+    table_init(&groups_data(c).calls)
+
+
+cdef size_t groups_memory(Collection *c) noexcept nogil:
+    return zset_memory(c) + order_memory(&groups_data(c).by_owner)
 
 
 cdef int groups_check(Kernel *k, Collection *c) noexcept nogil:
     """0 sound, else the number of the broken invariant."""
-    cdef OrderCursor at
+    cdef OrderCursor at, other
     cdef Item *item = order_at(order_of(c), 0, &at)
+    cdef Item *owned
     cdef Span name
     cdef Said w
-    cdef size_t i
+    cdef size_t i, rank, records = 0
     if order_of(c).n != c.live or table_count(&c.table) != c.live:
         return 1
+    if order_check(&groups_data(c).by_owner):
+        return 5
     while item != NULL:
         name = span(element_key(item.e), item.e.klen)
         if item.sort_key != name_sort_key(name) or not groups_name_sound(name):
@@ -1004,8 +1044,14 @@ cdef int groups_check(Kernel *k, Collection *c) noexcept nogil:
             i += 1
             if not groups_value_sound(name, w.value):
                 return 4
+        if is_record(item.e):
+            records += 1
+            rank = order_rank(&groups_data(c).by_owner, record_key(k, item.e), name)
+            owned = order_at(&groups_data(c).by_owner, rank, &other)
+            if owned == NULL or owned.e != item.e:
+                return 5
         item = order_next(&at)
-    return 0
+    return 0 if records == groups_data(c).by_owner.n else 5
 
 
 cdef void fill_groups() noexcept:
@@ -1013,7 +1059,8 @@ cdef void fill_groups() noexcept:
     t.rank = -1
     t.extra = sizeof(Order) + sizeof(Groups)           # order_of, groups_data
     t.free_some = groups_free_some
-    t.memory = zset_memory
+    t.memory = groups_memory
+    t.ordered = order_by_owner
     t.forget = groups_forget
     t.sound = groups_sound
     t.check = groups_check

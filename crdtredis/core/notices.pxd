@@ -20,7 +20,7 @@ cdef struct Notice:
     uint32_t n              # bytes of key
     uint32_t kinds          # 1 << EffectKind of each
     uint16_t slot
-    uint8_t types           # 1 << KeyType of each
+    uint16_t types          # 1 << KeyType of each
     uint8_t state           # KeyState
     uint32_t db
 

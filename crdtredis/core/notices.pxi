@@ -5,7 +5,7 @@
 # Effects of one op on one key that follow each other are one notice.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memset
 
 from crdtredis.buffer cimport Span, buffer_free, buffer_need, copy_span, span
@@ -76,7 +76,7 @@ cdef void add_notice(Kernel *k, const Applying *op, const Effect *x, int before)
         copy_span(<char*>n + sizeof(Notice), x.key)
     n.kinds |= <uint32_t>1 << x.kind
     if x.kind <= REMOVE or x.kind == CLEAR or x.type == T_HASH:
-        n.types |= <uint8_t>(1 << (x.type if x.type < T_GROUPS else T_STREAM_HEAD))
+        n.types |= <uint16_t>(1 << x.type)
 
 
 cdef Notice *next_notice(Kernel *k, size_t *at) noexcept nogil:

@@ -76,11 +76,12 @@ cdef enum EventRule:
     EVENT_ANEW = 8          # as STORE, and the key is new even if it was there
     EVENT_COUNTER = 9       # event2 with BYFLOAT; and expire or persist where changes > 1
     EVENT_TRIMS = 10        # and event2 where entries were trimmed
-    EVENT_SILENT = 13       # nothing at all
+    EVENT_CONSUMER = 11     # where changes > 1: a consumer was made
+    EVENT_SILENT = 12       # nothing at all
     # from here on of two keys: event of the first, event2 of the other
-    EVENT_PAIR = 11         # the other is new even if it was there
-    EVENT_MOVE = 12         # of lists
-    EVENT_SMOVE = 14        # of sets
+    EVENT_PAIR = 13         # the other is new even if it was there
+    EVENT_MOVE = 14         # of lists
+    EVENT_SMOVE = 15        # of sets
 
 ctypedef void (*NativeHandler)(Call *c) noexcept nogil
 # whether argv[1], a script or its name, says that it writes nothing

@@ -54,7 +54,8 @@ cdef struct ClientPort:
 
 # Clients that wait for keys (waiting.pxi).
 cdef struct Waiting:
-    uint32_t keys           # how many keys somebody waits for
+    uint32_t keys           # how many keys somebody waits for,
+    uint32_t read_keys      # ... somebody of XREADGROUP
     Wait **timeouts         # heap by deadline, of the waits that have one
     uint32_t timeout_n
     uint32_t timeout_cap

@@ -34,7 +34,8 @@ CHANNELS = {"SUBSCRIBE": CHANNEL_ALL, "SSUBSCRIBE": CHANNEL_ALL, "PSUBSCRIBE": C
 RULES = {"plain": EVENT_PLAIN, "store": EVENT_STORE, "set": EVENT_SET, "score": EVENT_SCORE,
          "delete": EVENT_DELETE, "deadline": EVENT_DEADLINE, "ends": EVENT_ENDS,
          "anew": EVENT_ANEW, "counter": EVENT_COUNTER, "silent": EVENT_SILENT, "pair": EVENT_PAIR,
-         "move": EVENT_MOVE, "smove": EVENT_SMOVE, "trims": EVENT_TRIMS}
+         "move": EVENT_MOVE, "smove": EVENT_SMOVE, "trims": EVENT_TRIMS,
+         "consumer": EVENT_CONSUMER}
 # of COMMANDLOG
 COMMAND_LOGS = {"slow": COST_TIME, "large-request": COST_REQUEST, "large-reply": COST_REPLY}
 

@@ -197,6 +197,7 @@ cdef class Loop(Listeners):
             "connected": self.connected, "blocked": blocked,
             "gil_handed": self.d.gil.handed,
             "timeouts": self.d.waiting.timeout_n, "waited_keys": self.d.waiting.keys,
+            "read_keys": self.d.waiting.read_keys,
             "accepted": self.counts.accepted, "rejected": self.counts.rejected,
             "net_in": self.counts.net_in, "net_out": self.counts.net_out,
             "iterations": self.iterations, "timed_out": self.counts.timed_out,

@@ -6,7 +6,7 @@
 # is visible changes, and to its own subscribers alone. A command's event is Redis's, from the
 # command table; of a peer's op only the effects are known, so an event is derived from these: set,
 # incrby, hset, hdel, hincrby, sadd, srem, zadd, zrem, zincr, linsert, lrem, xadd, xdel, xtrim,
-# xsetid, expire, persist, del.
+# xsetid, xgroup-create, expire, persist, del; of what else becomes of a group there is none.
 # `expired` fires where the key is reaped, which one replica does, and the others fire nothing: to
 # them it was hidden already. `evicted` fires where the key is evicted; the others fire del. FLUSHDB
 # and SWAPDB fire nothing, as in Redis; peers of who swaps fire what the effects say.
@@ -18,10 +18,10 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, strlen
 
 from crdtredis._core cimport (ASSIGN, DEADLINE, FIELD_DUE, FIELD_LAPSED, FIELD_PERSISTS,
-                              HAS_DEADLINE, INCREMENT, IS_LOCAL, IS_VISIBLE, REMOVE, T_HASH, T_LIST,
-                              T_SET, T_STREAM, T_STREAM_HEAD, T_STRING, T_ZSET, WAS_LIVE,
-                              WAS_VISIBLE, Notice, key_find, key_visible, merge_state, next_notice,
-                              notice_key)
+                              HAS_DEADLINE, INCREMENT, IS_LOCAL, IS_VISIBLE, REMOVE, T_HASH,
+                              T_LIST, T_GROUPS, T_SET, T_STREAM, T_STREAM_HEAD, T_STRING, T_ZSET,
+                              WAS_LIVE, WAS_VISIBLE, Notice, key_find, key_visible, merge_state,
+                              next_notice, notice_key)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, span
 from crdtredis.numbers cimport format_uint64, parse_int64
 
@@ -108,7 +108,8 @@ cdef void fire_stream(Dispatch *d, Client *caller, const Notice *t) noexcept nog
     cdef int head = (t.types & 1 << <int>T_STREAM_HEAD) != 0
     cdef int removal = (t.kinds & 1 << <int>REMOVE) != 0
     if not t.types & 1 << <int>T_STREAM:
-        fire(d, caller, NOTIFY_STREAM, "xsetid", t)
+        fire(d, caller, NOTIFY_STREAM,
+             "xgroup-create" if t.types & 1 << <int>T_GROUPS else "xsetid", t)
         return
     if t.kinds & 1 << <int>ASSIGN and not (head and removal):
         fire(d, caller, NOTIFY_STREAM, "xadd", t)
@@ -254,6 +255,9 @@ cdef void fire_command(Dispatch *d, Client *caller, Command *cmd, Span *argv, in
     elif cmd.event_rule == EVENT_DEADLINE:
         if t.state & IS_VISIBLE:
             fire_deadline(d, caller, t)
+    elif cmd.event_rule == EVENT_CONSUMER:
+        if changes > 1:
+            fire(d, caller, cmd.event_class, event, t)
     elif cmd.event_rule != EVENT_DELETE and (t.state & IS_VISIBLE
                                              or (lasts and t.state & WAS_VISIBLE)):
         if cmd.event_rule == EVENT_ENDS and from_the_end(cmd, argv, argc):

@@ -13,7 +13,8 @@
 #
 # A served command is as good as a client's own: it is one op, and its effects on other keys make
 # those ready in turn (BLMOVE), until nothing is left. That ends, since a client that is served has
-# left all its queues. One element for ten thousand waiting clients costs one of them.
+# left all its queues. XREADGROUP is run again as well where the stream is no more, which it answers
+# by an error. One element for ten thousand waiting clients costs one of them.
 #
 # An iteration ends when its ops are many; the clients that are left are served in the next one.
 #
@@ -26,8 +27,8 @@
 
 from libc.stdint cimport uint64_t
 
-from crdtredis._core cimport (T_COUNT, Watch, key_find, key_type, watch_key, watch_put_ready,
-                              watch_release, watch_take_ready)
+from crdtredis._core cimport (T_COUNT, T_STREAM, Watch, key_find, key_type, watch_key,
+                              watch_put_ready, watch_release, watch_take_ready)
 from crdtredis._resp cimport reply_error, reply_null_array
 
 
@@ -72,6 +73,8 @@ cdef void serve_key(Dispatch *d, Watch *watch) noexcept nogil:
     cdef int type = key_type(d.kernel, key_find(d.kernel, watch.db, watch_key(watch)))
     cdef Waiter *x
     cdef Waiter *next
+    if type != T_STREAM:
+        refuse_readers(d, watch)
     if type >= T_COUNT or watch.waiters == NULL:
         return
     x = (<WaitQueue*>watch.waiters + type).first
@@ -83,6 +86,20 @@ cdef void serve_key(Dispatch *d, Watch *watch) noexcept nogil:
         x = next
     if x != NULL and iteration_is_full(d):
         watch_put_ready(d.kernel, watch)
+
+
+cdef void refuse_readers(Dispatch *d, Watch *watch) noexcept nogil:
+    """Who waits as a consumer of a group is told that there is no stream any more."""
+    cdef Waiter *x
+    cdef Waiter *next
+    if watch.waiters == NULL or not (<WaitQueue*>watch.waiters + <int>T_STREAM).readers:
+        return
+    x = (<WaitQueue*>watch.waiters + <int>T_STREAM).first
+    while x != NULL:
+        next = x.next
+        if x.wait.reads:
+            run_again(d, x.wait)
+        x = next
 
 
 cdef int denied_when_served(Dispatch *d, Client *client, int argc) noexcept nogil:

@@ -17,11 +17,13 @@ cdef struct Waiter:
 cdef struct WaitQueue:
     Waiter *first
     Waiter *last
+    uint32_t readers        # those of them of XREADGROUP
 
 # What a client waits for. Its Waiters follow, one for each key.
 cdef struct Wait:
     Client *client
     int type                # T_*, of what the command takes
+    int reads               # XREADGROUP: it does not wait where the key holds another type or none
     Buffer args             # the command, packed as in Client.queue
     uint64_t ticks          # that it took when it was called
     int64_t deadline        # ms, Dispatch.steady; 0: none

@@ -6,7 +6,7 @@
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
-from crdtredis._core cimport T_COUNT, watch_hold, watch_release
+from crdtredis._core cimport T_COUNT, T_STREAM, watch_hold, watch_release
 from crdtredis.buffer cimport buffer_free, need_memory
 
 
@@ -63,6 +63,13 @@ cdef void timeout_remove(Waiting *q, Wait *w) noexcept nogil:
         timeout_sift(q, i)
 
 
+cdef void count_reader(Dispatch *d, const Wait *w, WaitQueue *queue, int step) noexcept nogil:
+    if w.reads:
+        d.waiting.read_keys -= queue.readers > 0
+        queue.readers += step
+        d.waiting.read_keys += queue.readers > 0
+
+
 # ---- beginning and ending a wait -----------------------------------------------------------------
 
 cdef void wait_for_keys(Call *c, int type, int first, int n, int64_t timeout_ms) noexcept nogil:
@@ -78,6 +85,7 @@ cdef void wait_for_keys(Call *c, int type, int first, int n, int64_t timeout_ms)
     memset(w, 0, sizeof(Wait))
     w.client = c.client
     w.type = type
+    w.reads = type == T_STREAM and c.client.command.flags & C_WRITE != 0
     w.ticks = cycles() - d.stopwatch.at
     pack_command(&w.args, c.argv, c.argc)
     for i in range(n):
@@ -100,6 +108,7 @@ cdef void wait_for_keys(Call *c, int type, int first, int n, int64_t timeout_ms)
         else:
             queue.first = x
         queue.last = x
+        count_reader(d, w, queue, 1)
     if timeout_ms:
         w.deadline = d.steady + timeout_ms
         timeout_add(&d.waiting, w)
@@ -110,6 +119,7 @@ cdef void wait_for_keys(Call *c, int type, int first, int n, int64_t timeout_ms)
 cdef void leave_queue(Dispatch *d, Waiter *x, int type) noexcept nogil:
     cdef WaitQueue *queues = <WaitQueue*>x.watch.waiters
     cdef int i
+    count_reader(d, x.wait, queues + type, -1)
     if x.prev != NULL:
         x.prev.next = x.next
     else:

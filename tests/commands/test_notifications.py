@@ -52,6 +52,14 @@ CASES = [
     ("XADD k 1-1 f v;XADD k MAXLEN 1 2-1 f v;XTRIM k MAXLEN 0;XTRIM k MAXLEN 0",
      "new k,xadd k,xadd k,xtrim k,xtrim k"),
     ("XADD k 1-1 f v;XDEL k 1-1;XDEL k 1-1;XSETID k 9-9", "new k,xadd k,xdel k,xsetid k"),
+    ("XGROUP CREATE k g $ MKSTREAM;XGROUP CREATECONSUMER k g a;XGROUP CREATECONSUMER k g a;"
+     "XGROUP SETID k g 0;XGROUP DELCONSUMER k g a;XGROUP DELCONSUMER k g a",
+     "new k,xgroup-create k,xgroup-createconsumer k,xgroup-setid k,xgroup-delconsumer k"),
+    ("XGROUP CREATE k g $ MKSTREAM;XADD k 1-1 f v;XREADGROUP GROUP g a STREAMS k >;"
+     "XREADGROUP GROUP g a STREAMS k >;XCLAIM k g c 0 1-1;"
+     "XAUTOCLAIM k g a 0 0;XACK k g 1-1;XGROUP DESTROY k g;XGROUP DESTROY k g",
+     "new k,xgroup-create k,xadd k,xgroup-createconsumer k,xgroup-createconsumer k,"
+     "xgroup-destroy k"),
     ("INCR k;DECRBY k 3;INCRBYFLOAT k 1.5", "new k,incrby k,incrby k,incrbyfloat k"),
     ("SET k v;DEL k k x", "new k,set k,del k"), ("SET k v;GETDEL k", "new k,set k,del k"),
     ("SET k v;EXPIRE k 100;PERSIST k", "new k,set k,expire k,persist k"),
@@ -231,6 +239,7 @@ def test_ops_of_peers_fire_here():
             ("XADD x 1-1 f v", ["new x", "xadd x"]), ("XADD x 2-1 f v", ["xadd x"]),
             ("XDEL x 2-1", ["xdel x"]), ("XADD x MAXLEN 1 3-1 f v", ["xadd x", "xtrim x"]),
             ("XTRIM x MAXLEN 0", ["xtrim x"]), ("XSETID x 9-9", ["xsetid x"]),
+            ("XGROUP CREATE x g 0", ["xgroup-create x"]), ("XGROUP CREATECONSUMER x g a", []),
             ("DEL x", ["del x"]), ("LPOP l", ["lrem l"]), ("DEL l z", ["del l", "del z"]),
             ("SET k v;SET k w", ["new k", "set k", "set k"])):
         for command in commands.split(";"):

@@ -122,9 +122,42 @@ def _dumped(t, o):
 
 
 def _xinfo(t, o):
-    """All but how the tree is laid out."""
+    """All but how the tree is laid out, and of groups what the rules of XINFO GROUPS and CONSUMERS
+    say."""
     t, o = _pairs(t), _pairs(o)
-    return list(t) == list(o) and all(t[k] == o[k] for k in t if not k.startswith(b"radix-tree"))
+    groups = ([_group(g) for g in x[b"groups"]] if isinstance(x[b"groups"], list) else x[b"groups"]
+              for x in (t, o))
+    return list(t) == list(o) and next(groups) == next(groups) and all(
+        t[k] == o[k] for k in t if not k.startswith(b"radix-tree") and k != b"groups")
+
+
+def _group(g):
+    g = _pairs(g)
+    pel = [[i, owner, n] for i, owner, _, n in g[b"pending"]]
+    rows = [(c[b"name"], c[b"pel-count"], [[i, n] for i, _, n in c[b"pending"]])
+            for c in map(_pairs, g[b"consumers"]) if c[b"pel-count"]]
+    return list(g), g[b"name"], g[b"last-delivered-id"], g[b"pel-count"], pel, rows
+
+
+def _idle(at):
+    """Rows but for their times, the at-th of each."""
+    def rows(x):
+        return [r[:at] + r[at + 1:] for r in x]
+    return _values(lambda t, o: (rows(t) == rows(o)
+                                 if t and isinstance(t[0], list) and len(t[0]) == 4 else t == o))
+
+
+def _named(*names):
+    """Rows of names and values: these are equal."""
+    def rows(x):
+        return [[_pairs(r)[n.encode()] for n in names] for r in x]
+    return _values(lambda t, o: rows(t) == rows(o))
+
+
+def _consumers(t, o):
+    """By name what is pending: of some nothing, which 7.0 does not have."""
+    t, o = ({_pairs(r)[b"name"]: _pairs(r)[b"pending"] for r in x} for x in (t, o))
+    return list(o) == sorted(o) and all(o.get(n) == t.get(n, 0) for n in {**t, **o})
 
 
 def _hello(t, o):
@@ -176,6 +209,14 @@ NOISE = [
          "order of the flags", "a set"),
     Rule(("XINFO STREAM",), _values(_xinfo), "`radix-tree-keys`, `radix-tree-nodes`",
          "of Redis's memory; ours are those of a stream of full nodes"),
+    Rule(("XPENDING",), _idle(2), "idle times", "time"),
+    Rule(("XINFO GROUPS",), _named("name", "pending", "last-delivered-id"),
+         "`entries-read`, `lag`; `consumers`", "Redis does not know them where entries were "
+         "removed; who reads or claims is a consumer, be there anything for it or not, as in 7.2"),
+    Rule(("XINFO CONSUMERS",), _values(_consumers), "times; who has nothing",
+         "time; see XINFO GROUPS; `inactive` is told, as in 7.2"),
+    Rule(("XGROUP CREATECONSUMER",), lambda argv, theirs, ours: theirs == b":1\r\n" and
+         ours == b":0\r\n", "whether it is new", "see XINFO GROUPS"),
     Rule(("SLOWLOG GET",), _values(lambda t, o: True), "entries", "time"),
 ]
 
@@ -212,6 +253,15 @@ DIFFERENCES: list[Rule] = [
          "once was"),
     Rule(("HRANDFIELD", "SRANDMEMBER"), _never, "a count below -16777216 is out of range",
          "the client, not the data, says how long that reply is"),
+    Rule(("WATCH", "CLIENT TRACKING"), _never, "see what happens to the groups of a stream",
+         "they are part of what the key holds"),
+    Rule(("XGROUP CREATE", "XGROUP SETID"), _never,
+         "of an id above the last one: what is added below it later is given out",
+         "a group passes over what it has seen, and no id says that"),
+    Rule(("XCLAIM",), _never, "`LASTID` gives out what is there up to that id",
+         "see XGROUP CREATE"),
+    Rule(("XREADGROUP", "XAUTOCLAIM"), _never, "at most 1,000,000 entries of a key in a call",
+         "one call is one op, which peers apply at once"),
     Rule(("SWAPDB",), _never, "cost: O(keys in both databases)",
          "the database is part of a key's name for the peers"),
     Rule(("ZADD", "ZINCRBY", "ZRANGE"), _never,

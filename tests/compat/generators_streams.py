@@ -28,6 +28,12 @@ def id_(rng, bad: float = 0.05) -> str:
     return rng.choice([f"{rng.randint(1, 40)}-{rng.randint(0, 3)}", f"{rng.randint(1, 60)}"])
 
 
+def place(rng):
+    """7.0 does not know `+` yet."""
+    id = id_(rng)
+    return "0" if id == b"+" else id
+
+
 def bound(rng) -> str:
     x = rng.random()
     if x < 0.4:
@@ -85,7 +91,7 @@ def _read(rng):
     if rng.random() < 0.04:
         out += rng.choice([["GROUP", "g", "c"], ["NOACK"], ["x"]])
     return out + [case(rng, "STREAMS"), *keys,
-                  *[rng.choice(["$", "0", "0-0", "0", id_(rng), id_(rng)]) for _ in keys]]
+                  *[rng.choice(["$", "0", "0-0", "0", place(rng), place(rng)]) for _ in keys]]
 
 
 COMMANDS = [

@@ -87,7 +87,9 @@ def last_look() -> list:
             steps += [(0, (b"TYPE", k)), (0, (b"GET", k)), (0, (b"STRLEN", k)),
                       (0, (b"PEXPIRETIME", k)), (0, (b"HGETALL", k)), (0, (b"SMEMBERS", k)),
                       (0, (b"ZRANGE", k, b"0", b"-1", b"WITHSCORES")),
-                      (0, (b"XINFO", b"STREAM", k, b"FULL", b"COUNT", b"0"))]
+                      (0, (b"XINFO", b"STREAM", k, b"FULL", b"COUNT", b"0")),
+                      (0, (b"XINFO", b"GROUPS", k)), (0, (b"XINFO", b"CONSUMERS", k, b"g")),
+                      (0, (b"XPENDING", k, b"g", b"-", b"+", b"100"))]
     return steps
 
 

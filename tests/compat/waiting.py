@@ -7,8 +7,8 @@ must be equal. To know that nothing more will come, an observer asks CLIENT LIST
 both servers send what a command caused, to whomever, before they read the observer's next request.
 
 What redis-server 7.0 does otherwise than 7.2, which crdt-redis follows, is not generated: an EXEC
-that makes several keys of one waiting client ready, a waiting client with keys of another type, and
-time limits out of range.
+that makes several keys of one waiting client ready, a waiting client with keys of another type,
+XREADGROUP of a stream or group that goes, and time limits out of range.
 
     python -m tests.compat.waiting --scenarios 5000
 """
@@ -24,6 +24,8 @@ from tests.respclient import Connection, encode
 CLIENTS = 5
 KEYS = ["a", "b", "c"]
 PATIENCE = 10.0         # s
+# of a stream that nothing removes
+GROUPS = [(0, [("XGROUP", "CREATE", "groups", g, "$", "MKSTREAM")]) for g in "gh"]
 LOOK = {b"list": lambda k: ("LRANGE", k, 0, -1),
         b"zset": lambda k: ("ZRANGE", k, 0, -1, "WITHSCORES"), b"string": lambda k: ("GET", k),
         b"stream": lambda k: ("XRANGE", k, "-", "+")}
@@ -53,6 +55,9 @@ def waits(rng: random.Random) -> tuple:
     once = list(dict.fromkeys(keys))        # of a key twice, 7.0 serves one
     n = len(keys) if rng.random() < 0.95 else rng.choice(["0", "-1", "9", "x"])
     return tuple(rng.choice([
+        ["XREADGROUP", "GROUP", rng.choice("ggh"), rng.choice("ab"),
+         *rng.choice([[], ["COUNT", "1"]]), *rng.choice([[], ["NOACK"]]), "BLOCK",
+         rng.choice(["0", "0", "100000"]), "STREAMS", "groups", ">"],
         ["XREAD", *rng.choice([[], ["COUNT", "1"]]), "BLOCK", rng.choice(["0", "0", "100000"]),
          "STREAMS", *once, *(rng.choice(["$", "$", "0", "5-1", "20"]) for _ in once)],
         ["BLPOP", *keys, timeout], ["BLPOP", *keys, timeout], ["BRPOP", *keys, timeout],
@@ -82,6 +87,9 @@ def plain(rng: random.Random, key: str) -> tuple:
         ["XADD", key, f"{rng.randrange(40)}-*", "f", some[0]],
         ["XADD", key, "NOMKSTREAM", f"{rng.randrange(40)}-1", "f", some[0]],
         ["XADD", key, "MAXLEN", "2", f"{rng.randrange(40)}-1", "f", some[0]],
+        *[["XADD", "groups", f"{rng.randrange(40)}-*", "f", some[0]]] * 3,
+        ["XDEL", "groups", f"{rng.randrange(40)}-0"], ["XACK", "groups", "g", "20-0"],
+        ["XREADGROUP", "GROUP", rng.choice("gh"), "c", "STREAMS", "groups", ">"],
         ["XDEL", key, f"{rng.randrange(9)}-1"], ["XTRIM", key, "MAXLEN", "1"],
         ["LRANGE", key, "0", "-1"], ["ZRANGE", key, "0", "-1", "WITHSCORES"],
         ["TYPE", key], ["EXISTS", *KEYS]]))
@@ -90,7 +98,8 @@ def plain(rng: random.Random, key: str) -> tuple:
 def make(seed: int) -> tuple[int, list]:
     rng = random.Random(seed)
     resp = rng.choice([2, 3])
-    return resp, [(rng.randrange(CLIENTS), command(rng)) for _ in range(rng.randint(5, 40))]
+    return resp, GROUPS + [(rng.randrange(CLIENTS), command(rng))
+                           for _ in range(rng.randint(5, 40))]
 
 
 class Side:

@@ -1,0 +1,10 @@
+# What XINFO STREAM tells of groups as XINFO CONSUMERS does.
+
+from libc.stddef cimport size_t
+
+from crdtredis._core cimport GroupView
+from crdtredis._engine cimport Call
+from crdtredis.buffer cimport Buffer
+
+# ConsumerViews by name, as long as nothing changes, into a buffer that the caller frees; how many.
+cdef size_t list_consumers(Call *c, const GroupView *g, Buffer *out) noexcept nogil
