@@ -9,6 +9,7 @@ from libc.stddef cimport size_t
 cdef struct Call
 cdef struct Client
 cdef struct Command
+cdef struct Consumed
 cdef struct Dispatch
 cdef struct Heard
 cdef struct Parked
@@ -41,6 +42,7 @@ include "engine/monitor.pxd"
 include "engine/acl.pxd"
 include "engine/watched.pxd"
 include "engine/waiting.pxd"
+include "engine/consumers.pxd"
 include "engine/run.pxd"
 include "engine/serving.pxd"
 include "engine/client.pxd"

@@ -18,6 +18,7 @@
 #   acl           users: may a command run?
 #   watched       MULTI and WATCH: what a client holds until EXEC
 #   waiting       the wait queues of keys
+#   consumers     who reads groups of streams here, and what is given out to them
 #   run           runs a handler and counts it
 #   serving       when clients that wait for keys are served
 #   client        the life of a client
@@ -57,6 +58,7 @@ include "engine/monitor.pxi"
 include "engine/acl.pxi"
 include "engine/watched.pxi"
 include "engine/waiting.pxi"
+include "engine/consumers.pxi"
 include "engine/run.pxi"
 include "engine/serving.pxi"
 include "engine/client.pxi"

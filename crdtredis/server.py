@@ -54,6 +54,7 @@ from crdtredis.clocks import Clock, actor_id, lacking
 from crdtredis.config import Config
 from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, StartError
 from crdtredis.members import MEMBERS
+from crdtredis.replication.delivering import Mode
 from crdtredis.settings import ENCODING_LIMITS, EVICTION, SETTINGS, TLS
 from crdtredis.sockets import (check_socket_path, hosts, listening, may_be_missing, remove_socket,
                                show)
@@ -167,6 +168,7 @@ class Server:
             self.replica.now = self.started
             self.executor = Executor(self.replica, self)
             self.executor.loading = True
+            self.executor.give(Mode.NOTHING, [])        # until it is known who is linked
             self.bridge = Bridge()
             self.engine = Loop(self.executor, self.writer, self.bridge, self._log_tick)
             self.http_limit = http_limit(config)
@@ -600,7 +602,8 @@ class Server:
             return served
 
         config = self.config
-        local = local_replica_of(self.replica, renew, lambda: not self.executor.misconf)
+        local = local_replica_of(self.replica, renew, lambda: not self.executor.misconf,
+                                 self.executor.give)
         # clients may have written since, even in this iteration
         local.clock = self._logged
         service = Service(local, self.bridge, self._call_soon,
@@ -860,6 +863,8 @@ class Server:
             engine.clients_most = max(most, CLIENTS_LEAST) if most else 0
         elif name in EVICTION:
             executor.set_eviction(*(config.values[n] for n in EVICTION))
+        elif name == "sync_interval":
+            executor.consumer_patience = max(config.ms(name), 200)
         elif name == "gc_interval":
             engine.collect_every, engine.next_collect = config.ms(name), 0
         elif name in ("hz", "protected_mode"):

@@ -83,9 +83,23 @@ def digest(session, argv):
 
 @crdt("INSPECT key", 2, "readonly",
       "All that is kept under a key: writes (the winner first), losers, counter entries, "
-      "deadlines, actors and stamps.", "O(size of the value)", (1, 1, 1))
+      "deadlines, actors and stamps. Of groups that are read: what this replica gives out.",
+      "O(size of the value)", (1, 1, 1))
 def inspect(session, argv):
-    return session.replica.inspect(session.db, argv[1])
+    state = session.replica.inspect(session.db, argv[1])
+    given = session.executor.gives(session.db, argv[1]) if state is not None else {}
+    return state | {"gives_out": given_out(session, argv[1], given)} if given else state
+
+
+def given_out(session, key: bytes, given: dict[bytes, dict]) -> dict[bytes, dict]:
+    """Of a stream's groups what this replica gives out, and what others have said of them."""
+    replication = info.parts(session.executor).sync
+    if replication is not None:
+        said = replication.consumers
+        for name, x in given.items():
+            x["consumers_at"] = said.readers((session.db, key, name))
+            x["waits_for"] = said.waits_for((session.db, key, name))
+    return given
 
 
 def verbose(argv: list[bytes], most: int) -> bool:

@@ -161,7 +161,7 @@ cdef StreamId given_up_to(Kernel *k, Collection *s, GroupView *g) noexcept nogil
     """The last-delivered-id; g.read is made to fit."""
     cdef StreamId last = g.last
     cdef StreamCursor at
-    group_new(k, s, g, &at)
+    group_new(k, s, g, NULL, &at)
     while stream_next(&at):
         if id_order(at.id, last) <= 0:
             last = at.id

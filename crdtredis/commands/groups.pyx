@@ -16,12 +16,13 @@ from crdtredis._core cimport (STREAM_ID, T_STREAM, Collection, ConsumerView, Ele
                               Item, Kernel, PendingView, StreamCursor, StreamId, consumer_called,
                               consumer_find, consumer_next, consumer_remove, consumer_there,
                               consumer_touch, element_key, group_count, group_create, group_deliver,
-                              group_destroy, group_find, group_here, group_new, group_next,
+                              group_destroy, group_find, group_new, group_next,
                               group_set, id_of, key_prepare, op_room, pending_claim, pending_from,
                               pending_last, pending_remove, stream_len, stream_next, stream_seek,
                               stream_top)
-from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_SCRIPT, Call, is_word, native, refuse,
-                                refuse_syntax, wait_for_keys)
+from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_SCRIPT, Call, consume, is_word, native,
+                                refuse, refuse_syntax, wait_for_keys, wait_is_over,
+                                wait_to_answer)
 from crdtredis._resp cimport (reply_array, reply_bulk, reply_error_span, reply_int, reply_map,
                               reply_null, reply_null_array, reply_ok)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need
@@ -47,6 +48,7 @@ cdef enum:
     GIVEN_MOST = 1000000        # entries of a key that one call gives to a consumer
     GIVEN_ROOM = 40             # bytes of one in an op,
     CLAIM_ROOM = 128            # and of a claim
+    SETTLE_MS = 1000            # XREADGROUP waits so long for what other replicas say
 
 cdef StreamId ZERO
 ZERO.ms = ZERO.seq = 0
@@ -159,14 +161,17 @@ cdef int read_start(Call *c, Collection *s, int strict, StreamId *start) noexcep
     return read_id(c, c.argv[4], start, 0, NULL)
 
 
-cdef int read_group_options(Call *c, int creates, int *make, int64_t *read) noexcept nogil:
+cdef int read_group_options(Call *c, int creates, int *make, int *shared,
+                            int64_t *read) noexcept nogil:
     """0 after a refusal."""
     cdef int i = 5
-    make[0] = 0
+    make[0] = shared[0] = 0
     read[0] = -1
     while i < c.argc:
         if creates and is_word(c.argv[i], "MKSTREAM"):
             make[0] = 1
+        elif creates and is_word(c.argv[i], "SHARED"):
+            shared[0] = 1
         elif is_word(c.argv[i], "ENTRIESREAD") and i + 1 < c.argc:
             i += 1
             if not read_int(c, c.argv[i], read):
@@ -185,8 +190,8 @@ cdef void xgroup_create(Call *c) noexcept nogil:
     cdef Under u
     cdef StreamId start
     cdef int64_t read
-    cdef int make, found
-    if not read_group_options(c, 1, &make, &read):
+    cdef int make, shared, found
+    if not read_group_options(c, 1, &make, &shared, &read):
         return
     found = find_group(c, c.argv[2], c.argv[3], &u)
     if found == REFUSED:
@@ -198,7 +203,7 @@ cdef void xgroup_create(Call *c) noexcept nogil:
             refuse(c, GROUP_EXISTS)
         elif op_room(c.kernel, c.db, 4, u.key.n, u.name.n):
             prepare(c, &u)
-            group_create(c.kernel, c.db, u.key, u.e, u.name, start, read)
+            group_create(c.kernel, c.db, u.key, u.e, u.name, start, read, shared)
             c.changes = 1
             reply_ok(c.reply)
 
@@ -219,8 +224,8 @@ cdef void xgroup_setid(Call *c) noexcept nogil:
     cdef Under u
     cdef StreamId start
     cdef int64_t read
-    cdef int make
-    if (read_group_options(c, 0, &make, &read) and find_named(c, &u)
+    cdef int make, shared
+    if (read_group_options(c, 0, &make, &shared, &read) and find_named(c, &u)
             and read_start(c, u.s, 0, &start) and op_room(c.kernel, c.db, 2, u.key.n, u.name.n)):
         prepare(c, &u)
         group_set(c.kernel, c.db, u.key, u.e, u.name, start, read)
@@ -412,11 +417,28 @@ cdef int reading_fits(Call *c, const GroupRead *o, const Under *u) noexcept nogi
                    bytes + effects * (o.group.n + o.consumer.n + CLAIM_ROOM))
 
 
+cdef int waits_for_others(Call *c, const GroupRead *o, const Under *u) noexcept nogil:
+    """Have other replicas not said yet what they give out? Then a client that does not block waits
+    for that all the same."""
+    cdef int i, settled = 1
+    if o.timeout != -1 or c.client.flags & (CLIENT_IN_EXEC | CLIENT_SCRIPT) or (
+            wait_is_over(c.client)):
+        return 0
+    for i in range(o.n):
+        if is_one(c.argv[o.first + o.n + i], c'>'):
+            consume(c.dispatch, c.db, u[i].key, u[i].name, u[i].g.shared, &settled)
+            if not settled:
+                return 1
+    return 0
+
+
 cdef size_t give_new(Call *c, Under *u, const GroupRead *o, Buffer *ids) noexcept nogil:
     """Gives the consumer entries that are new; how many."""
     cdef StreamCursor at
     cdef size_t n = 0, begin = ids.n, most = min(<size_t>o.count - 1, <size_t>GIVEN_MOST - 1) + 1
-    group_here(c.kernel, c.db, u.key, u.s, &u.g, &at)
+    cdef int settled
+    group_new(c.kernel, u.s, &u.g, consume(c.dispatch, c.db, u.key, u.name, u.g.shared, &settled),
+              &at)
     while n < most and stream_next(&at):
         buffer_add(ids, &at.id, sizeof(StreamId))
         n += 1
@@ -486,6 +508,10 @@ cdef void xreadgroup(Call *c) noexcept nogil:
     u = <Under*>buffer_need(&room, <size_t>o.n * sizeof(Under) + 1)
     if not check_reading(c, &o, u) or not reading_fits(c, &o, u):
         buffer_free(&room)
+        return
+    if waits_for_others(c, &o, u):
+        buffer_free(&room)
+        wait_to_answer(c, T_STREAM, o.first, o.n, SETTLE_MS)
         return
     for i in range(o.n):
         if i:                                   # it may be the key before
@@ -766,7 +792,7 @@ cdef void give_up_to(Call *c, Under *u, Span consumer, StreamId last) noexcept n
     if id_order(last, u.g.last) <= 0:
         return
     memset(&ids, 0, sizeof(Buffer))
-    group_new(c.kernel, u.s, &u.g, &at)
+    group_new(c.kernel, u.s, &u.g, NULL, &at)
     while ids.n // sizeof(StreamId) < GIVEN_MOST and stream_next(&at):
         if id_order(at.id, last) <= 0:
             buffer_add(&ids, &at.id, sizeof(StreamId))
@@ -944,7 +970,7 @@ _xgroup = partial(command, keys=(2, 2, 1), group="stream", since="5.0.0",
                   flags="write denyoom", access="RW insert")
 
 container("XGROUP", "stream", "5.0.0", "Makes, changes and removes consumer groups.")
-_xgroup("XGROUP|CREATE key group <id | $> [MKSTREAM] [ENTRIESREAD entries-read]", arity=-5,
+_xgroup("XGROUP|CREATE key group <id | $> [MKSTREAM] [ENTRIESREAD entries-read] [SHARED]", arity=-5,
         summary="Makes a consumer group.",
         replicas="Of groups of one name that two replicas made, the later takes what happens; "
                  "what either has given out counts as given.")(native(xgroup_create))

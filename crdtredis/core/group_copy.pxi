@@ -206,7 +206,7 @@ cdef void groups_carry(Kernel *k, Collection *s, Buffer *b) noexcept nogil:
         x.shared = g.shared
         x.last = g.last
         x.said[0] = read_said(<Collection*>g.of)
-        group_new(k, s, &g, &entry)
+        group_new(k, s, &g, NULL, &entry)
         while stream_next(&entry):
             if not id_below(g.last, entry.id):
                 buffer_add(&ids, &entry.id, sizeof(StreamId))

@@ -6,9 +6,10 @@ from libc.stdint cimport int64_t, uint32_t
 
 from crdtredis.buffer cimport Span
 
-# XGROUP CREATE. The stream may be missing (MKSTREAM). read: entries-read, -1: not said.
+# XGROUP CREATE. The stream may be missing (MKSTREAM). read: entries-read, -1: not said. shared:
+# every replica gives out all; a SETID leaves it.
 cdef Element *group_create(Kernel *k, uint32_t db, Span key, Element *e, Span name, StreamId start,
-                           int64_t read) noexcept nogil
+                           int64_t read, int shared=*) noexcept nogil
 cdef Element *group_set(Kernel *k, uint32_t db, Span key, Element *e, Span name, StreamId start,
                         int64_t read) noexcept nogil
 cdef Element *group_destroy(Kernel *k, uint32_t db, Span key, Element *e, Span name) noexcept nogil

@@ -39,13 +39,14 @@ cdef void gather_seen(Kernel *k, Collection *stream, Buffer *seen) noexcept nogi
 
 
 cdef Element *make_round(Kernel *k, uint32_t db, Span key, Element *e, int letter, Span name,
-                         StreamId start, int64_t read) noexcept nogil:
+                         StreamId start, int64_t read, int shared) noexcept nogil:
     cdef Buffer value
     cdef Marks m
     memset(&value, 0, sizeof(Buffer))
     memset(&m, 0, sizeof(Marks))
     m.start = start
     m.read = read
+    m.shared = shared
     gather_seen(k, element_collection(e, T_STREAM), &m.seen)
     marks_encode(&m, &value)
     e = make_of_group(k, db, key, e, ASSIGN, letter, name, &value)
@@ -55,19 +56,19 @@ cdef Element *make_round(Kernel *k, uint32_t db, Span key, Element *e, int lette
 
 
 cdef Element *group_create(Kernel *k, uint32_t db, Span key, Element *e, Span name, StreamId start,
-                           int64_t read) noexcept nogil:
+                           int64_t read, int shared=0) noexcept nogil:
     """With a word about the top, by which the stream is there."""
     cdef Collection *s = element_collection(e, T_STREAM) if e != NULL else NULL
     cdef StreamId none, top
     memset(&none, 0, sizeof(StreamId))
     top = stream_top(s) if s != NULL else none
     e = stream_set_id(k, db, key, e, top, -1, none)
-    return make_round(k, db, key, e, G_GROUP, name, start, read)
+    return make_round(k, db, key, e, G_GROUP, name, start, read, shared)
 
 
 cdef Element *group_set(Kernel *k, uint32_t db, Span key, Element *e, Span name, StreamId start,
                         int64_t read) noexcept nogil:
-    return make_round(k, db, key, e, G_SETID, name, start, read)
+    return make_round(k, db, key, e, G_SETID, name, start, read, 0)
 
 
 cdef Element *group_destroy(Kernel *k, uint32_t db, Span key, Element *e, Span name) noexcept nogil:

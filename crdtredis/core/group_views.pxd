@@ -49,11 +49,10 @@ cdef void consumer_called(Kernel *k, const GroupView *g, Span name) noexcept nog
 cdef int pending_from(Kernel *k, const GroupView *g, StreamId id, Span owner,
                       PendingView *out) noexcept nogil
 cdef int pending_last(Kernel *k, const GroupView *g, PendingView *out) noexcept nogil
-# Entries that the group has not given out, in order of arrival: then stream_next; and of those such
-# as this replica may give out.
-cdef void group_new(Kernel *k, Collection *s, const GroupView *g, StreamCursor *at) noexcept nogil
-cdef void group_here(Kernel *k, uint32_t db, Span key, Collection *s, const GroupView *g,
-                     StreamCursor *at) noexcept nogil
+# Entries that the group has not given out, in order of arrival: then stream_next. by: and that this
+# replica gives out; NULL: all.
+cdef void group_new(Kernel *k, Collection *s, const GroupView *g, const Portion *by,
+                    StreamCursor *at) noexcept nogil
 # Of n ids: out[i] := is some group still to give that entry out, or is it pending in one? Where it
 # is not there: will the group come to that id?
 cdef void group_references(Kernel *k, Collection *s, const StreamId *ids, size_t n,

@@ -3,7 +3,7 @@
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy, memset, strcmp, strlen
 
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, copy_span, span
 
@@ -105,7 +105,7 @@ cdef int group_next(Kernel *k, Collection *s, size_t *at, GroupView *out) noexce
         return 0
     at[0] += 1
     group_view(k, c, m, out)
-    group_new(k, s, out, &walk)
+    group_new(k, s, out, NULL, &walk)
     out.lag = 0
     if stream_next(&walk):
         if gave_all_before(c, s, walk.id):
@@ -365,15 +365,18 @@ cdef int pending_last(Kernel *k, const GroupView *g, PendingView *out) noexcept 
                                         anybody, out)
 
 
-cdef int is_of(const StreamCursor *at, uint64_t actor) noexcept nogil:
-    """Is it a process of one of at.givers?"""
-    cdef uint16_t slot = actors_find(&at.k.actors, actor), giver
-    cdef size_t i
-    for i in range(at.givers.n // sizeof(uint16_t) if slot != NO_SLOT else 0):
-        memcpy(&giver, at.givers.p + i * sizeof(uint16_t), sizeof(uint16_t))
-        if giver == at.k.actors.v[slot].replica_slot:
-            return 1
-    return 0
+cdef int gives_out(const StreamCursor *at, uint64_t actor) noexcept nogil:
+    """Does this replica give out what that process has added?"""
+    cdef const Actors *a = &at.k.actors
+    cdef uint16_t slot = actors_find(&at.k.actors, actor)
+    cdef const char *p = at.by.but.p
+    if slot != NO_SLOT and a.v[slot].replica_slot == a.v[at.k.me].replica_slot:
+        return at.by.own
+    while slot != NO_SLOT and at.by.rest and p < at.by.but.p + at.by.but.n:
+        if strcmp(p, a.v[slot].replica) == 0:
+            return 0
+        p += strlen(p) + 1
+    return at.by.rest
 
 
 cdef int is_wanted(StreamCursor *at, Element *m) noexcept nogil:
@@ -388,7 +391,7 @@ cdef int is_wanted(StreamCursor *at, Element *m) noexcept nogil:
     if m != NULL:
         mark = entry_mark(at.k, m)
         is_new = not is_delivered(g, &mark)
-        mine = is_new and (not at.some or is_of(at, mark.actor))
+        mine = is_new and (at.by == NULL or gives_out(at, mark.actor))
     if g.passing and (m == NULL or is_new):
         if g.passing == 2:
             place = stream_place(at.k, at.c, g.passed)
@@ -406,7 +409,8 @@ cdef int is_wanted(StreamCursor *at, Element *m) noexcept nogil:
     return mine
 
 
-cdef void group_new(Kernel *k, Collection *s, const GroupView *g, StreamCursor *at) noexcept nogil:
+cdef void group_new(Kernel *k, Collection *s, const GroupView *g, const Portion *by,
+                    StreamCursor *at) noexcept nogil:
     cdef Collection *c = <Collection*>g.of
     cdef Groups *data = groups_data(c)
     cdef Element *x = table_find(&data.places, g.name.p, g.name.n,
@@ -419,51 +423,8 @@ cdef void group_new(Kernel *k, Collection *s, const GroupView *g, StreamCursor *
     stream_after(k, s, place, at)
     at.wants = is_wanted
     at.group = g.name
+    at.by = by
     data.passing = 1
-
-
-cdef void giver_name(Buffer *b, uint32_t db, Span key, Span group) noexcept nogil:
-    b.n = 0
-    buffer_add(b, &db, sizeof(db))
-    add_bytes(b, key)
-    buffer_add(b, group.p, group.n)
-
-
-cdef void let_give(Kernel *k, uint32_t db, Span key, Span group, const Span *slots) noexcept nogil:
-    """Of the replicas of these replica_slots entries are given out here from now on; NULL: of none.
-    """
-    cdef Buffer name
-    cdef Element *x
-    cdef uint32_t hash
-    memset(&name, 0, sizeof(Buffer))
-    giver_name(&name, db, key, group)
-    hash = key_hash(k, name.p, name.n)
-    x = table_find(&k.streams.givers, name.p, name.n, hash)
-    if x != NULL:
-        table_remove(&k.streams.givers, x)
-        mem_free(x)
-    if slots != NULL:
-        x = element_new(k, content(&name), hash, E_PLAIN | E_BARE, slots.n)
-        copy_span(element_value(x), slots[0])
-        table_add(&k.streams.givers, x)
-    buffer_free(&name)
-
-
-cdef void group_here(Kernel *k, uint32_t db, Span key, Collection *s, const GroupView *g,
-                     StreamCursor *at) noexcept nogil:
-    cdef Buffer name
-    cdef Element *x
-    group_new(k, s, g, at)
-    if not k.streams.by_origin or g.shared:
-        return
-    memset(&name, 0, sizeof(Buffer))
-    giver_name(&name, db, key, g.name)
-    x = table_find(&k.streams.givers, name.p, name.n, key_hash(k, name.p, name.n))
-    buffer_free(&name)
-    at.some = 1
-    at.givers = span(NULL, 0)
-    if x != NULL:
-        at.givers = span(element_value(x), x.vlen)
 
 
 cdef int is_pending(Collection *c, Span group, StreamId id) noexcept nogil:

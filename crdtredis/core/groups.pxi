@@ -77,8 +77,8 @@
 # shows had given out is given out, whichever CREATE is the later.
 #
 # Who gives out what is not decided here, but said by who knows which replicas are linked, and what
-# they have promised each other (replication/delivering.py): group_here gives what was not given out
-# and is of one of those replicas whose entries are this one's to give.
+# they have said to each other (replication/delivering.py): group_new is asked for what was not
+# given out and is this replica's to give.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t

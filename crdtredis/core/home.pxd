@@ -20,5 +20,7 @@ cdef Element *key_find(Kernel *k, uint32_t db, Span key) noexcept nogil
 # The key's element in a client's database whose key of this name stays at home, whether visible or
 # not.
 cdef Element *home_find(Kernel *k, uint32_t db, Span key) noexcept nogil
+# Does this key of a client's database stay at home, or will it?
+cdef int is_home(Kernel *k, uint32_t db, Span key) noexcept nogil
 # Is there a visible key of this name that stays at home, and hides the one in `db` that does not?
 cdef int is_hidden(Kernel *k, uint32_t db, Span key) noexcept nogil

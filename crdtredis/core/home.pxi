@@ -107,6 +107,13 @@ cdef Element *key_find(Kernel *k, uint32_t db, Span key) noexcept nogil:
     return key_in(k, db, key)
 
 
+cdef int is_home(Kernel *k, uint32_t db, Span key) noexcept nogil:
+    if not k.home.on or db >= SYSTEM_DB:
+        return 0
+    find_either(k, &db, key)
+    return db >= HOME_DB
+
+
 cdef inline uint32_t home_of(Kernel *k, uint32_t db, Span key, Element **e) noexcept nogil:
     """The database of an effect on key: that which e is in, or, where e is NULL, which the key
     belongs to. Then e becomes what stands there."""

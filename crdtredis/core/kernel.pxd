@@ -351,10 +351,6 @@ cdef struct Streams:
     uint64_t ops            # that were applied since the start, those made here included
     uint16_t low            # what ids of `*` made here end with,
     uint32_t low_of         # when so many actors were known
-    # Of consumer groups (replication/delivering.py) by database, key and name those replicas, as
-    # replica_slots, whose entries are given out here; where `by_origin`: else all are.
-    Table givers
-    int by_origin
     uint32_t floored        # floors that were noted
     Floor floors[1024]      # FLOORS
 

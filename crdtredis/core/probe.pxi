@@ -419,7 +419,7 @@ def probe_groups(Replica r, uint32_t db, bytes key):
     s = key_collection(k, e, T_STREAM)
     while group_next(k, s, &i, &g):
         new, consumers, pending = [], {}, []
-        group_new(k, s, &g, &at)
+        group_new(k, s, &g, NULL, &at)
         while stream_next(&at):
             new.append(probe_id(at.id))
         j = 0

@@ -98,7 +98,6 @@ cdef class Replica:
         mem_free(k.watched.chains)
         buffer_free(&k.notices.rows)
         mirror_set(k, 0, 0)
-        table_clear(&k.streams.givers, free_visited, NULL)
         eviction_free(k)
         table_clear(&k.pending.ops, free_visited, NULL)
         actors_free(&k.actors)
@@ -468,24 +467,6 @@ cdef class Replica:
         x.samples = samples
         x.log_factor = log_factor
         x.decay = decay
-
-    def give_by_origin(self, bint on):
-        """Does a consumer group give out here only entries of replicas that let_give names?"""
-        self.k.streams.by_origin = on
-
-    def let_give(self, uint32_t db, bytes key, bytes group, list replicas):
-        """Of these replicas, by id; those that are not known have no entries. Cost: O(actors)."""
-        cdef Kernel *k = &self.k
-        cdef uint32_t slot
-        cdef uint16_t of
-        slots = bytearray()
-        for slot in range(k.actors.n):
-            of = k.actors.v[slot].replica_slot
-            if of == slot and k.actors.v[slot].replica.decode() in replicas:
-                slots += of.to_bytes(2, "little")
-        raw = bytes(slots)
-        cdef Span s = span(raw, len(raw))
-        let_give(k, db, span(key, len(key)), span(group, len(group)), &s if replicas else NULL)
 
     def share_eviction(self, uint32_t shares, uint32_t share):
         """This replica evicts its share of the keys, from 0 on, of so many."""

@@ -32,6 +32,12 @@ cdef struct Stream:
 cdef inline Stream *stream_of(const Collection *c) noexcept nogil:
     return <Stream*>(<char*>c + sizeof(Collection) + sizeof(Order))
 
+# Which entries of a consumer group this replica gives out (replication/delivering.py).
+cdef struct Portion:
+    int own                 # those that it added itself,
+    int rest                # and those of others,
+    Span but                # except of these replicas: each name with a NUL behind it
+
 # A walk over entries that clients see, while nothing changes.
 cdef struct StreamCursor:
     Kernel *k
@@ -45,8 +51,7 @@ cdef struct StreamCursor:
     # one, about NULL, too
     int (*wants)(StreamCursor *at, Element *m) noexcept nogil
     Span group              # of whom it asks
-    int some                # and only entries of these replicas
-    Span givers
+    const Portion *by        # and which of those this replica gives out; NULL: all
     # what it stands on
     StreamId id
     Span fields             # as they show: good until the next change

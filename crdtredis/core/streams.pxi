@@ -346,7 +346,7 @@ cdef void stream_seek(Kernel *k, Collection *c, StreamId id, int reverse,
     at.c = c
     at.step = -1 if reverse else 1
     at.wants = NULL
-    at.some = 0
+    at.by = NULL
     at.item = order_at(order_of(c), rank, &at.order)
     if reverse and (at.item == NULL or not is_at(at.item, id)):
         at.item = order_at(order_of(c), rank - 1, &at.order) if rank else NULL
@@ -360,7 +360,7 @@ cdef void stream_after(Kernel *k, Collection *c, StreamPlace place,
     at.c = c
     at.step = 0
     at.wants = NULL
-    at.some = 0
+    at.by = NULL
     at.item = order_at(order_of(c), rank_of(c, place.id), &at.order)
     if at.item != NULL and is_at(at.item, place.id):
         at.item = order_next(&at.order)

@@ -15,6 +15,8 @@ cdef enum MessageKind:
     MESSAGE_LISTENS = 6     # engine -> sync: [1: all, anew][changes of what is listened to here]
     MESSAGE_HEARD = 7       # sync -> engine: a PUBLISHED of a peer; a RESULT follows
     MESSAGE_INTEREST = 8    # sync -> engine: changes of what peers listen to
+    # engine -> sync: [1: all, anew][changes of which groups have a consumer here]
+    MESSAGE_CONSUMERS = 9
 
 cdef struct Message:
     Message *next
@@ -42,7 +44,7 @@ cdef class Bridge:
     cdef MessageQueue in_               # to the engine
     cdef size_t out_max                 # bytes of OPS messages
     cdef int wanted                     # somebody wants OPS
-    cdef int listens                    # a LISTENS waits
+    cdef int untaken                    # bits: kinds of LISTENS, CONSUMERS that wait
     cdef int sync_fd
     cdef int engine_fd
     cdef int signalled                  # sync_fd has been written to and not yet drained

@@ -6,7 +6,7 @@
 #                    GAP      the queue was full and its oldest OPS were dropped: read them from the
 #                             segments
 #                    RESULT   what became of a RECEIVE
-#                    PUBLISHED, LISTENS: see abroad.pxi
+#                    PUBLISHED, LISTENS: see abroad.pxi; CONSUMERS: see consumers.pxi
 #   sync -> engine   RECEIVE  a Batch from a peer; applied within an iteration and logged with it;
 #                             then its RESULT follows
 #
@@ -45,6 +45,7 @@ PUBLISHED = MESSAGE_PUBLISHED
 LISTENS = MESSAGE_LISTENS
 HEARD = MESSAGE_HEARD
 INTEREST = MESSAGE_INTEREST
+CONSUMERS = MESSAGE_CONSUMERS
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
@@ -226,7 +227,7 @@ cdef class Bridge:
         taken = self.out
         memset(&self.out, 0, sizeof(MessageQueue))
         self.signalled = 0
-        self.listens = 0
+        self.untaken = 0
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
         while taken.head != NULL:
             if taken.head.kind == MESSAGE_OPS:
@@ -284,8 +285,8 @@ cdef class Bridge:
         if b.kind == MESSAGE_OPS and self.out.bytes + b.n > self.out_max:
             queue_drop_ops(&self.out)
             self.gaps += 1
-        if b.kind == MESSAGE_LISTENS:
-            self.listens = 1
+        if b.kind == MESSAGE_LISTENS or b.kind == MESSAGE_CONSUMERS:
+            self.untaken |= 1 << b.kind
         queue_put(&self.out, b)
         self.raise_signal(own)
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from crdtredis.buffer cimport Buffer, Span
-from crdtredis._core cimport Kernel
+from crdtredis._core cimport Kernel, Portion
 from crdtredis._resp cimport Reply
 
 cdef enum:
@@ -110,6 +110,29 @@ cdef struct Abroad:
     uint64_t received
     uint64_t dropped
 
+cdef enum GiveMode:
+    GIVE_ALL = 0            # no replica is linked: all is given out here
+    GIVE_RIGHTS = 1         # what was said of each group
+    GIVE_NOTHING = 2        # it is not known yet what others give out
+
+# Groups of streams with consumers here, and what is given out (consumers.pxi).
+cdef struct Consumers:
+    int mode                # GiveMode
+    int64_t patience        # ms that a group has a consumer after an XREADGROUP
+    Consumed **chains       # by hash
+    uint32_t mask           # chains less one
+    uint32_t n
+    Consumed *first         # with a consumer here: the one that was read the longest ago,
+    Consumed *last
+    uint32_t used_n         # so many,
+    size_t bytes            # which take so much
+    Portion own              # of groups of which nothing was said
+    Portion nothing
+    # what has changed, for the sync thread; else all is to be told anew
+    int tell                # there is a sync thread
+    int whole
+    Buffer changes
+
 # Of notify-keyspace-events, in the order of the letters KEg$lshzxetdmnLR.
 cdef enum NotifyFlag:
     NOTIFY_KEYSPACE = 1
@@ -210,6 +233,7 @@ cdef struct Dispatch:
     Waiting waiting
     PubSub pubsub
     Abroad abroad
+    Consumers consumers
     Notify notify
     Client *monitors        # of MONITOR; NULL: nobody
     Tracking tracking

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
+from crdtredis._core cimport Actor, Kernel
 from crdtredis.buffer cimport Buffer
 
 cdef enum:
@@ -27,4 +28,6 @@ cdef int messages_pend(const Abroad *a) noexcept nogil
 cdef void release_parked(Dispatch *d) noexcept nogil
 # The changes that make up all that is listened to here.
 cdef void list_topics(Dispatch *d, Buffer *b) noexcept nogil
+# The actor that made this replica's newest op.
+cdef Actor *newest_own(Kernel *k) noexcept nogil
 cdef void parked_free(Dispatch *d) noexcept nogil

@@ -15,7 +15,7 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from crdtredis._core cimport NO_SLOT, actors_find
+from crdtredis._core cimport NO_SLOT, Actor, Kernel, actors_find
 from crdtredis.buffer cimport Span, need_memory, span
 from crdtredis.glob cimport GLOB_STEPS
 
@@ -146,6 +146,19 @@ cdef void list_topics(Dispatch *d, Buffer *b) noexcept nogil:
             if not is_own_event(topic_name(t)):
                 add_change(b, <int>t.kind, topic_name(t), 1)
             t = t.next
+
+
+cdef Actor *newest_own(Kernel *k) noexcept nogil:
+    """After a restart it is a former one at first."""
+    cdef Actor *found = &k.actors.v[k.me]
+    cdef Actor *other
+    cdef uint32_t i
+    for i in range(k.actors.n if found.applied == 0 else 0):
+        other = &k.actors.v[i]
+        if (other.applied and other.replica_slot == found.replica_slot and i != k.home.slot
+                and (found.applied == 0 or other.epoch > found.epoch)):
+            found = other
+    return found
 
 
 cdef void parked_free(Dispatch *d) noexcept nogil:

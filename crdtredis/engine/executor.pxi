@@ -6,7 +6,7 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from crdtredis._core cimport T_HASH, T_SET, T_ZSET, Replica
 from crdtredis.buffer cimport Buffer, Span, buffer_free, need_memory, span
@@ -178,6 +178,7 @@ cdef class Executor:
         self.set_slowlog(1 << 20, 128, COST_REPLY)
         self.set_eviction("noeviction")
         self.set_encoding_limits()
+        self.d.consumers.patience = 5000
 
     def __dealloc__(self):
         cdef int i
@@ -190,6 +191,7 @@ cdef class Executor:
         free(self.d.pubsub.pairs)
         abroad_free(&self.d)
         parked_free(&self.d)
+        consumers_free(&self.d)
         track_free(&self.d)
         buffer_free(&self.d.notify.channel)
         scripting_free(&self.d)
@@ -513,6 +515,62 @@ cdef class Executor:
         wait for ops."""
         return {"sent": self.d.abroad.sent, "received": self.d.abroad.received,
                 "dropped": self.d.abroad.dropped, "waiting_bytes": self.d.abroad.parked_bytes}
+
+    # -- consumer groups: see replication/delivering.py
+
+    @property
+    def consumer_patience(self) -> int:
+        """Ms that a group has a consumer here after an XREADGROUP."""
+        return self.d.consumers.patience
+
+    @consumer_patience.setter
+    def consumer_patience(self, int64_t ms):
+        self.d.consumers.patience = ms
+
+    def give(self, int mode, list rights) -> tuple[int, int]:
+        """Which entries of groups are given out here from now on: mode as GiveMode; rights:
+        [((database, key, name), delivering.Right or None)], of other groups than before what was
+        said holds as long as the mode does. Returns actor and seq of the newest op made here."""
+        cdef bytes key, name, but
+        cdef uint32_t db
+        cdef Portion right
+        cdef Actor *newest = newest_own(self.d.kernel)
+        give_mode(&self.d, mode)
+        for (db, key, name), said in rights:
+            if said is None:
+                give_right(&self.d, db, span(key, len(key)), span(name, len(name)), NULL, 0)
+                continue
+            but = b"".join([x.encode() + b"\0" for x in sorted(said.but)])
+            right.own = said.own
+            right.rest = said.rest
+            right.but = span(but, len(but))
+            give_right(&self.d, db, span(key, len(key)), span(name, len(name)), &right,
+                       said.settled)
+        return newest.id, newest.applied
+
+    def gives(self, uint32_t db, bytes key) -> dict:
+        """Of a stream's groups that somebody reads here or elsewhere: {name: what is given out
+        here}. Cost: linear in the groups of all streams."""
+        cdef Consumers *s = &self.d.consumers
+        cdef Consumed *x
+        cdef const Portion *by
+        cdef uint32_t i
+        cdef int settled
+        cdef bytes but
+        out = {}
+        for i in range(s.mask + 1 if s.chains != NULL else 0):
+            x = s.chains[i]
+            while x != NULL:
+                if x.db == db and x.key_n == <size_t>len(key) and (
+                        memcmp(consumed_key(x).p, <const char*>key, x.key_n) == 0):
+                    by = right_of(s, x, &settled) if s.mode != GIVE_ALL else NULL
+                    but = b"" if by == NULL else by.but.p[:by.but.n]
+                    out[consumed_group(x).p[:x.group_n]] = {
+                        "consumer": x.used >= 0, "settled": by == NULL or settled != 0,
+                        "own": by == NULL or by.own != 0, "others": by == NULL or by.rest != 0,
+                        "but": [name for name in but.decode().split("\0") if name]}
+                x = x.next
+        return out
 
     def pubsub_stats(self) -> dict:
         """How many channels, patterns and shard channels somebody listens to, and how many clients

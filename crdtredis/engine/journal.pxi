@@ -9,8 +9,8 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset, strerror
 
 from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, PENDING_SLICE, RECEIVED_UNLOGGED, RECORD_FULL,
-                              RECORD_HEAD, WITNESS_SEQ, Actor, Kernel, has_ops, leave_home,
-                              receive, record_end, retry_pending, take_record)
+                              RECORD_HEAD, WITNESS_SEQ, Actor, has_ops, leave_home, receive,
+                              record_end, retry_pending, take_record)
 from crdtredis.buffer cimport (Buffer, Span, buffer_add, buffer_free, buffer_need, need_memory,
                                span)
 from crdtredis.errors cimport LOG_NOT_WRITTEN
@@ -121,19 +121,6 @@ cdef int log_ops(Journal self, size_t record_limit) noexcept nogil:
     return logged
 
 
-cdef Actor *newest_own(Kernel *k) noexcept nogil:
-    """The actor that made this replica's newest op: after a restart it is a former one at first."""
-    cdef Actor *found = &k.actors.v[k.me]
-    cdef Actor *other
-    cdef uint32_t i
-    for i in range(k.actors.n if found.applied == 0 else 0):
-        other = &k.actors.v[i]
-        if (other.applied and other.replica_slot == found.replica_slot and i != k.home.slot
-                and (found.applied == 0 or other.epoch > found.epoch)):
-            found = other
-    return found
-
-
 cdef void give_messages(Journal self) noexcept nogil:
     """Behind the ops. What cannot be logged now will be sent later, and messages do not wait."""
     cdef Abroad *a = &self.d.abroad
@@ -143,7 +130,6 @@ cdef void give_messages(Journal self) noexcept nogil:
     cdef const char *end = p + a.out.n
     cdef const char *begin
     cdef Message *b
-    cdef Buffer changes
     cdef Span channel, message
     cdef int kind
     head[0] = newest.id
@@ -163,19 +149,30 @@ cdef void give_messages(Journal self) noexcept nogil:
     a.out.n = 0
     if a.out.cap > 2 * RECORD_FULL:
         buffer_free(&a.out)
-    if (a.whole or a.changes.n) and self.bridge is not None and not self.bridge.listens:
-        memset(&changes, 0, sizeof(Buffer))
-        buffer_need(&changes, 1)[0] = <char>a.whole
-        changes.n = 1
-        if a.whole:
-            list_topics(self.d, &changes)
-        else:
-            buffer_add(&changes, a.changes.p, a.changes.n)
-        a.whole = 0
-        a.changes.n = 0
-        b = new_message(MESSAGE_LISTENS, 0, NULL, changes.n)
-        b.owned = b.bytes = changes.p
-        self.bridge.put(b, 1)
+    give_changes(self, &a.whole, &a.changes, MESSAGE_LISTENS, list_topics)
+    give_changes(self, &self.d.consumers.whole, &self.d.consumers.changes, MESSAGE_CONSUMERS,
+                 list_consumed)
+
+
+cdef void give_changes(Journal self, int *whole, Buffer *changes, int kind,
+                       void (*list_all)(Dispatch *d, Buffer *b) noexcept nogil) noexcept nogil:
+    """All of it anew, or what has changed; while the last of this kind is not fetched, it waits."""
+    cdef Buffer b
+    cdef Message *m
+    if not (whole[0] or changes.n) or self.bridge is None or self.bridge.untaken >> kind & 1:
+        return
+    memset(&b, 0, sizeof(Buffer))
+    buffer_need(&b, 1)[0] = <char>whole[0]
+    b.n = 1
+    if whole[0]:
+        list_all(self.d, &b)
+    else:
+        buffer_add(&b, changes.p, changes.n)
+    whole[0] = 0
+    changes.n = 0
+    m = new_message(kind, 0, NULL, b.n)
+    m.owned = m.bytes = b.p
+    self.bridge.put(m, 1)
 
 
 cdef void give_results(Journal self, int logged) noexcept nogil:

@@ -92,7 +92,7 @@ cdef class Loop(Listeners):
         if bridge is not None:
             self.add_fd(bridge.engine_fd, TAG_BRIDGE)
         self.d.loop = <void*>self
-        self.d.abroad.tell = bridge is not None
+        self.d.abroad.tell = self.d.consumers.tell = bridge is not None
         self.d.scripting.serve_others = loop_serve_others
         self.set_clock()
 
@@ -335,7 +335,8 @@ cdef class Loop(Listeners):
         # actors, waits for the open log.
         if unlogged(self.journal) and not self.d.guard & GUARD_LOADING:
             self.log_iteration()
-        if self.d.abroad.out.n or self.d.abroad.changes.n or self.d.abroad.whole:
+        if (self.d.abroad.out.n or self.d.abroad.changes.n or self.d.abroad.whole
+                or self.d.consumers.changes.n or self.d.consumers.whole):
             give_messages(self.journal)
         self.tick_log()
         send_all(self)
@@ -458,6 +459,7 @@ cdef class Loop(Listeners):
         if not self.d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_JOIN):
             self.journal.more |= retry_pending(self.k, PENDING_SLICE)
             collect_some(self)
+        end_consumed(self.d)
         for i in range(self.listener_n):
             if self.listeners[i].backlog == BACKLOG_LATER:
                 self.listeners[i].backlog = BACKLOG_NOW

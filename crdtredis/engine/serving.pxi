@@ -48,8 +48,14 @@ cdef void give_up(Dispatch *d, Client *client, const char *error) noexcept nogil
 
 
 cdef void expire_waiting(Dispatch *d) noexcept nogil:
+    cdef Client *client
     while d.waiting.timeout_n and d.waiting.timeouts[0].deadline <= d.steady:
-        give_up(d, d.waiting.timeouts[0].client, NULL)
+        client = d.waiting.timeouts[0].client
+        if client.wait.answers and may_serve(d):
+            client.wait.answers = 2
+            run_again(d, client.wait)
+        if client.wait != NULL:
+            give_up(d, client, NULL)
 
 
 # ---- serving -------------------------------------------------------------------------------------

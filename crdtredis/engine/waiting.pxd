@@ -29,11 +29,16 @@ cdef struct Wait:
     int64_t deadline        # ms, Dispatch.steady; 0: none
     uint32_t timeout        # place in Waiting.timeouts + 1; 0: none
     uint32_t n              # Waiters
+    int answers             # 1: as the time is up the handler is called again; 2: it is
 
 # Blocks the client until one of the n keys from argv[first] on holds this type; then the handler is
 # called again. It keeps waiting when it calls this again, else what it replies ends the wait.
 # timeout_ms 0: no limit. Not for CLIENT_IN_EXEC, where commands reply at once.
 cdef void wait_for_keys(Call *c, int type, int first, int n, int64_t timeout_ms) noexcept nogil
+# The same where the handler has something to reply and waits for more: as the time is up it is
+# called again, and must reply (wait_is_over).
+cdef void wait_to_answer(Call *c, int type, int first, int n, int64_t timeout_ms) noexcept nogil
+cdef int wait_is_over(const Client *client) noexcept nogil
 # Ends the wait without a word, if there is one.
 cdef void stop_waiting(Dispatch *d, Client *client) noexcept nogil
 # Bytes that it takes.

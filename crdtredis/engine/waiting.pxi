@@ -116,6 +116,15 @@ cdef void wait_for_keys(Call *c, int type, int first, int n, int64_t timeout_ms)
     c.client.flags |= CLIENT_BLOCKED
 
 
+cdef void wait_to_answer(Call *c, int type, int first, int n, int64_t timeout_ms) noexcept nogil:
+    wait_for_keys(c, type, first, n, timeout_ms)
+    c.client.wait.answers = 1
+
+
+cdef int wait_is_over(const Client *client) noexcept nogil:
+    return client.wait != NULL and client.wait.answers == 2
+
+
 cdef void leave_queue(Dispatch *d, Waiter *x, int type) noexcept nogil:
     cdef WaitQueue *queues = <WaitQueue*>x.watch.waiters
     cdef int i

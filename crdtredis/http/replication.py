@@ -80,7 +80,8 @@ class Replication:
         """Pushes from here on come as frames (replication/stream.py)."""
         messages = self.sessions.runtime.messages if HEADER in request.headers else None
         return await self.upgrade(request, lambda session: PushReceiver(
-            self.sessions, session, request.transport, messages))
+            self.sessions, session, request.transport, messages,
+            self.sessions.runtime.consumers))
 
     async def lend(self, request: web.Request) -> web.StreamResponse:
         """The caller serves full syncs on this connection (replication/lending.py)."""

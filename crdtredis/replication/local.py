@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from crdtredis.clocks import Actor, Clock
 from crdtredis.replication import plan
+from crdtredis.replication.consumers import Give
 from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.wire import PROTOCOL, SPEAKS, Refusal, entries, proto, to_clock
 
@@ -32,16 +33,17 @@ class KernelView:
 
 @dataclass
 class LocalReplica:
-    """This process among the replicas. Three functions for the engine thread: renew(epoch) makes an
+    """This process among the replicas. Functions for the engine thread: renew(epoch) makes an
     epoch above that one durable, writes under it from then on and returns the new actor; view()
     looks at the kernel; record_clock(actor, clock) tells it what a peer has, so that it can let go
-    of what was kept for that one, and returns how many ops wait."""
+    of what was kept for that one, and returns how many ops wait; give: see consumers.py."""
     actor: Actor
     actors: dict[int, Actor]            # that the log declares
     clock: Clock                        # of the log, at the start
     renew: Callable[[int], Actor]
     view: Callable[[], KernelView]
     record_clock: Callable[[Actor, Clock], int]
+    give: Give = lambda mode, rights: (0, 0)
     process: int = field(default_factory=lambda: random.SystemRandom().getrandbits(63) | 1)
 
 

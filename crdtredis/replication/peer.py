@@ -45,6 +45,7 @@ from crdtredis._core import batch_ranges
 from crdtredis.clocks import Actor, Clock, actor_id
 from crdtredis.members import Member
 from crdtredis.replication import plan
+from crdtredis.replication.consumers import SINCE as CONSUMERS_SINCE
 from crdtredis.replication.faults import recognise, words
 from crdtredis.replication.flow import Body, PartialOp, ProgressLimit, progress_limit, read
 from crdtredis.replication.lending import Lender
@@ -467,6 +468,8 @@ class Peer:
                 sender, self._sender = self._sender, None
                 sender.link.close()
                 response.close()
+                if self._runtime.consumers:
+                    self._runtime.consumers.hush(sender.link)
 
     def _is_served_by(self, other: Peer) -> bool:
         """Is `other`, in whatever state but a broken one, an address of the same process? Then one
@@ -498,6 +501,8 @@ class Peer:
                               self._runtime.messages)
         if self._runtime.messages:
             self._sender.push(NOTHING, b"")                     # has it say what it listens to
+        if self._runtime.consumers and self.speaks >= CONSUMERS_SINCE:
+            self._runtime.consumers.speak(self.replica, self._sender.link)
         return response
 
     async def _upgrade(self, what: str, headers: dict[str, str]) -> aiohttp.ClientResponse | None:

@@ -10,6 +10,7 @@ import aiohttp
 from multidict import CIMultiDict
 
 from crdtredis.replication import plan
+from crdtredis.replication.consumers import Consumers
 from crdtredis.replication.messages import Messages
 from crdtredis.replication.wire import CONTENT_TYPE
 
@@ -18,6 +19,7 @@ class Runtime:
     """settings: assigned as a whole when the configuration changes; read them anew each time.
     headers: what every request to a peer has in common. http: set by whoever runs the loop.
     stopping: set once; from then on nothing new begins. messages: None: PUBLISH stays at home.
+    consumers: None: other replicas are told nothing of consumer groups.
     ended: what is to be told of processes that have ended (ended.py), replaced by the engine
     thread; hear_ended: has it hear what others tell."""
 
@@ -29,6 +31,7 @@ class Runtime:
         self.http: aiohttp.ClientSession | None = None
         self.stopping = False
         self.messages: Messages | None = None
+        self.consumers: Consumers | None = None
         self.ended = b""
         self.hear_ended: Callable[[bytes], None] = lambda told: None
 

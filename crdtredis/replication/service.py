@@ -31,11 +31,12 @@ import aiohttp
 
 from crdtredis import clocks
 from crdtredis._core import give_back_pages
-from crdtredis._engine import GAP, LISTENS, OPS, PUBLISHED, RESULT
+from crdtredis._engine import CONSUMERS, GAP, LISTENS, OPS, PUBLISHED, RESULT
 from crdtredis.clocks import Actor, Clock
 from crdtredis.kinds import is_loopback
 from crdtredis.members import own_field, removal, removed_field
 from crdtredis.replication import keeping, plan
+from crdtredis.replication.consumers import Consumers, Give
 from crdtredis.replication.faults import words
 from crdtredis.replication.giving import Giver
 from crdtredis.replication.local import KernelView, LocalReplica, OwnIdentity
@@ -102,6 +103,7 @@ class EngineLink:
         self.wait_for_more = bridge.wait_for_more
         self.soon = call_soon
         self.messages: Messages | None = None
+        self.consumers: Consumers | None = None
 
     def drain(self) -> tuple[list[bytes], list[tuple[int, int]], bool]:
         batches, results, gap = [], [], False
@@ -111,6 +113,8 @@ class EngineLink:
             elif kind in (PUBLISHED, LISTENS):
                 # behind the ops that were drained with it
                 asyncio.get_running_loop().call_soon(self.messages.drained, kind, data)
+            elif kind == CONSUMERS:
+                asyncio.get_running_loop().call_soon(self.consumers.drained, data)
             elif kind == RESULT:
                 results.append((token, int.from_bytes(data[:1], "little", signed=True)))
             else:
@@ -145,7 +149,8 @@ def settings_of(config: Any) -> plan.Settings:
 
 
 def local_replica_of(replica: Any, renew: Callable[[int], None],
-                logged: Callable[[], bool] = lambda: True) -> LocalReplica:
+                     logged: Callable[[], bool] = lambda: True,
+                     give: Give = lambda mode, rights: (0, 0)) -> LocalReplica:
     """What replication needs of the kernel, which is recovered and not yet running. renew(above)
     makes an epoch above that one durable and has the replica go on under it; logged() says whether
     all that the kernel has is in the log. Both are called in the engine thread, like everything
@@ -166,7 +171,7 @@ def local_replica_of(replica: Any, renew: Callable[[int], None],
         return replica.pending()["ops"]
 
     now = view()
-    return LocalReplica(actor(), now.actors, now.clock, renewed, view, record_clock)
+    return LocalReplica(actor(), now.actors, now.clock, renewed, view, record_clock, give)
 
 
 class Service:
@@ -196,6 +201,9 @@ class Service:
                                         self.giver)
         self.messages = self.runtime.messages = self.engine.messages = Messages(
                 lambda: self.registry.peers, self.tail.send)
+        self.consumers = self.runtime.consumers = self.engine.consumers = Consumers(
+                local.actor.replica, self.registry, self.runtime, lambda: self.tail.head,
+                self.engine.call, local.give)
         # coroutines that run as long as the thread does
         self.beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._urls, self._listening = list(peers), listening
@@ -241,6 +249,7 @@ class Service:
                     served = await self._serve(self)
                 for url in self._urls:
                     self._begin(self._join(url))
+                self.consumers.look()
             except BaseException as e:
                 started.set_exception(e)
                 self._stop_all()
@@ -401,6 +410,7 @@ class Service:
         self._tasks.pop(peer).cancel()
         self.receiver.refresh()
         self.registry.wake()
+        self.consumers.look()
 
     # ---- members ---------------------------------------------------------------------------------
 
@@ -504,6 +514,7 @@ class Service:
                 if not any(p.url == url or p.replica == replica and p.state == "up"
                            for p in there):
                     self._soon(self._begin, self._join(url, replica))
+        self.consumers.look()
 
     def pause(self, name: str) -> None:
         """Cut replication with a peer, or with all ("*"), in both directions, from now on. Raises

@@ -10,7 +10,7 @@ push costs otherwise.
     proto/replication.proto]
 
 Between the pushes go messages of clients, and the other way what clients listen to, with those who
-know of it (messages.py).
+know of it (messages.py); and words about consumer groups (consumers.py).
 
 Pushes are applied in the order in which they come. A reply is for all pushes up to the number it
 names, so one reply may do for many: what was logged is said at once, and then not again for
@@ -33,12 +33,14 @@ from collections import deque
 from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, NamedTuple
 
+from crdtredis.replication.consumers import SINCE, WORDS
 from crdtredis.replication.flow import progress_limit
 from crdtredis.replication.messages import BACKLOG, Hears
 from crdtredis.replication.oplog import NOTHING, Chunk
 from crdtredis.replication.wire import BODY_MAX, HEAD_MAX, Refusal, decode, encode, proto
 
 if TYPE_CHECKING:
+    from crdtredis.replication.consumers import Consumers
     from crdtredis.replication.messages import Messages
     from crdtredis.replication.sessions import InboundSession, InboundSessions
 
@@ -147,7 +149,8 @@ class PushReceiver:
     of that peer begins."""
 
     def __init__(self, sessions: InboundSessions, session: InboundSession,
-                 transport: asyncio.Transport, messages: Messages | None = None) -> None:
+                 transport: asyncio.Transport, messages: Messages | None = None,
+                 consumers: Consumers | None = None) -> None:
         """messages: where the sender knows of them."""
         self._messages, self._joined = messages, False
         self.sessions, self.session = sessions, session
@@ -166,11 +169,16 @@ class PushReceiver:
         before, session.traffic.stream = session.traffic.stream, self.link
         if before:
             before.close()
+        self._consumers, self._voice = consumers, None
+        if consumers is not None and session.speaks >= SINCE:
+            self._voice = consumers.listen(self.link, session.replica, session.process)
 
     def _lost(self, why: Exception) -> None:
         self._watch.cancel()
         if self._messages:
             self._messages.leave(self.link)
+        if self._voice is not None:
+            self._consumers.ended(self._voice)
         if not self.ended.done():
             self.ended.set_result(None)
 
@@ -208,6 +216,12 @@ class PushReceiver:
         self._read_or_wait()
         self._messages.heard(body, done)
 
+    def _word(self, body: bytes) -> None:
+        self.sessions.session(self.session.replica, self.session.key)
+        self._last_frame = time.monotonic()
+        self._consumers.came(self._voice, body, lambda actor: self.sessions.refuse_foreign(
+                self.session, actor))
+
     def _frame(self, kind: int, body: bytes) -> None:
         if self._messages and not self._joined:
             # now the other end is ready for frames, and not earlier
@@ -215,6 +229,8 @@ class PushReceiver:
             self._messages.join(self.link, LISTENING)
         if kind == MESSAGES and self._messages:
             return self._hear(body)
+        if kind == WORDS and self._voice is not None:
+            return self._word(body)
         if kind != PUSH:
             raise Refusal(proto.MALFORMED, f"a frame of kind {kind}")
         push = [len(body) + PENDING, False, None]
