@@ -193,12 +193,11 @@ cdef void put_owned(Buffer *b, Kernel *k, const GroupView *g, Span owner, int64_
             drain(arg)
 
 
-cdef void put_pending(Buffer *b, Kernel *k, const GroupView *g, Buffer *strangers, Drain drain,
+cdef void put_pending(Buffer *b, Kernel *k, const GroupView *g, Drain drain,
                       void *arg) noexcept nogil:
-    """All records; strangers: those of owners that are no consumers any more (PendingView)."""
+    """All records."""
     cdef StreamId id = stream_id(0, 0)
     cdef PendingView p
-    cdef ConsumerView x
     cdef char bytes[16]
     cdef size_t n = g.pending
     rdb_put_length(b, n)
@@ -208,8 +207,6 @@ cdef void put_pending(Buffer *b, Kernel *k, const GroupView *g, Buffer *stranger
         buffer_add(b, bytes, 16)
         buffer_add(b, &p.at, sizeof(int64_t))
         rdb_put_length(b, <uint64_t>max(p.deliveries, <int64_t>0))
-        if not consumer_find(k, g, p.owner, &x):
-            buffer_add(strangers, &p, sizeof(PendingView))
         id = p.id
         id_up(&id)
         if drain != NULL and b.n >= DRAINED:
@@ -221,6 +218,26 @@ cdef int by_owner(const void *a, const void *b) noexcept nogil:
     if x.n != y.n:
         return -1 if x.n < y.n else 1
     return memcmp(x.p, y.p, x.n) if x.n else 0
+
+
+cdef void gather_strangers(Kernel *k, const GroupView *g, Buffer *out) noexcept nogil:
+    """Records of owners that are no consumers any more (PendingView), by owner: there is one where
+    the CREATE of a concurrent group went, with the consumer, to which a record of another CREATE
+    had been claimed."""
+    cdef StreamId id = stream_id(0, 0)
+    cdef size_t at = 0, left = g.pending
+    cdef ConsumerView x
+    cdef PendingView p
+    while consumer_next(k, g, &at, &x):
+        left -= x.pending
+    while left and pending_from(k, g, id, span(NULL, 0), &p):
+        if not consumer_find(k, g, p.owner, &x):
+            buffer_add(out, &p, sizeof(PendingView))
+            left -= 1
+        id = p.id
+        id_up(&id)
+    if out.n:
+        qsort(out.p, out.n // sizeof(PendingView), sizeof(PendingView), by_owner)
 
 
 cdef void put_groups(Buffer *b, Kernel *k, Collection *s, Drain drain, void *arg) noexcept nogil:
@@ -236,12 +253,11 @@ cdef void put_groups(Buffer *b, Kernel *k, Collection *s, Drain drain, void *arg
         rdb_put_text(b, g.name)
         put_number_pair(b, given_up_to(k, s, &g))
         rdb_put_length(b, <uint64_t>g.read)
-        put_pending(b, k, &g, &strangers, drain, arg)
+        put_pending(b, k, &g, drain, arg)
+        gather_strangers(k, &g, &strangers)
         v = <PendingView*>strangers.p
         n = strangers.n // sizeof(PendingView)
         owners = n > 0
-        if n:
-            qsort(v, n, sizeof(PendingView), by_owner)
         for i in range(1, n):
             owners += by_owner(&v[i - 1], &v[i]) != 0
         rdb_put_length(b, g.consumers + owners)

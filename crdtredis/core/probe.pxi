@@ -401,6 +401,18 @@ def probe_members(Replica r, uint32_t db, bytes key):
     return type, dict(out)
 
 
+cdef list probe_pending(Kernel *k, const GroupView *g, Span owner):
+    cdef PendingView p
+    cdef StreamId id
+    out = []
+    memset(&id, 0, sizeof(StreamId))
+    while pending_from(k, g, id, owner, &p):
+        out.append((probe_id(p.id), p.owner.p[:p.owner.n], p.at, p.deliveries))
+        id = p.id
+        id.seq += 1
+    return out
+
+
 def probe_groups(Replica r, uint32_t db, bytes key):
     """Of a visible stream {group: (last, [new ids in order of arrival], {consumer}, [(id, owner,
     at, deliveries)])}."""
@@ -411,27 +423,24 @@ def probe_groups(Replica r, uint32_t db, bytes key):
     cdef GroupView g
     cdef ConsumerView c
     cdef PendingView p
-    cdef StreamId id
     cdef size_t i = 0, j
     out = {}
     if key_type(k, e) != T_STREAM:
         return out
     s = key_collection(k, e, T_STREAM)
     while group_next(k, s, &i, &g):
-        new, consumers, pending = [], {}, []
+        new, consumers = [], {}
         group_new(k, s, &g, NULL, &at)
         while stream_next(&at):
             new.append(probe_id(at.id))
         j = 0
         while consumer_next(k, &g, &j, &c):
             consumers[c.name.p[:c.name.n]] = c.pending
-        memset(&id, 0, sizeof(StreamId))
-        while pending_from(k, &g, id, span(NULL, 0), &p):
-            pending.append((probe_id(p.id), p.owner.p[:p.owner.n], p.at, p.deliveries))
-            id = p.id
-            id.seq += 1
+        pending = probe_pending(k, &g, span(NULL, 0))
         assert len(new) == g.lag and len(pending) == g.pending
-        assert sum(consumers.values()) <= len(pending)
+        for name, n in consumers.items():
+            mine = probe_pending(k, &g, span(name, len(name)))
+            assert mine == [row for row in pending if row[1] == name] and len(mine) == n
         assert len(consumers) == g.consumers
         assert pending_last(k, &g, &p) == (len(pending) > 0)
         assert not pending or probe_id(p.id) == pending[len(pending) - 1][0]

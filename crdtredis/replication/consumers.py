@@ -13,7 +13,7 @@ until then.
 So two replicas are linked where each can call the other. Who cannot be called, or cannot call, or
 is of an older build, counts as one without consumers; but not before GRACE intervals have passed:
 a stream that breaks and begins anew, or a replica that restarts, costs no entry given out twice.
-Nor does one count for ever that takes no word in (UNHEARD).
+Nor does one count for ever that takes no word in (UNHEARD), or whose ops do not come (UNREAD).
 
 Bounds: groups and names are bounded where they come from (engine/consumers.pxi) and where they are
 taken; frames are about FRAME bytes; words that cannot be heard yet are BYTES_MOST for each stream.
@@ -48,7 +48,8 @@ BYTES_MOST = 64 << 20
 PIECE = 500                             # groups that the engine is told of at once
 GRACE = 1.5                             # sync_intervals until one that is lost counts for nothing
 RARELY = 4                              # times GRACE between two that one is expected
-UNHEARD = 60.0                          # seconds without progress
+UNHEARD = 60.0                          # seconds without progress of what hears,
+UNREAD = 600.0                          # and of what is to be heard
 PROCESSES = 2000                        # that are known again
 
 Give = Callable[[int, list[tuple[Group, Right | None]]], tuple[int, int]]
@@ -79,6 +80,15 @@ class Voice:
         self.pending: deque[tuple[proto.Consumers, dict[Group, int]]] = deque()
         self.bytes = 0                                          # of both
         self.waiter: Waiter | None = None
+        # the log's seq that was waited with, and since when
+        self.reached, self.since = -1, 0.0
+
+    def stands(self, head: Clock, now: float) -> bool:
+        """Has what it waits for not moved for UNREAD?"""
+        reached = head.get(self.pending[0][0].actor, 0) if self.pending else -1
+        if reached != self.reached or not self.pending:
+            self.reached, self.since = reached, now
+        return now - self.since > UNREAD
 
 
 class Ear:
@@ -235,9 +245,10 @@ class Consumers:
         return {r for r in there if not registry.members.is_removed(r)}
 
     def _is_whole(self, replica: str) -> bool:
-        ear, voice = self._ears.get(replica), self._voices.get(replica)
+        ear, voice, now = self._ears.get(replica), self._voices.get(replica), self._now()
         return (ear is not None and not ear.link.closed and voice is not None and voice.spoke
-                and not (ear.first and self._now() - ear.since > UNHEARD))
+                and not (ear.first and now - ear.since > UNHEARD)
+                and not voice.stands(self._head(), now))
 
     @property
     def _grace(self) -> float:

@@ -272,6 +272,28 @@ def stream(entries: list, version: int = 3, choice=Choice(), *, size: int = 100,
             + (groups if groups is not None else length(0, choice)))
 
 
+def raw_id(id: tuple) -> bytes:
+    return id[0].to_bytes(8, "big") + id[1].to_bytes(8, "big")
+
+
+def group(name: bytes, version: int = 3, choice=Choice(), *, last=(0, 0), read: int = -1,
+          records=(), consumers=()) -> bytes:
+    """records: (id, at, deliveries), consumers: (name, seen, active, ids)."""
+    out = text(name, choice) + b"".join(length(n, choice) for n in last)
+    if version > 1:
+        out += length(read % (1 << 64), choice)
+    out += length(len(records), choice)
+    for id, at, n in records:
+        out += raw_id(id) + at.to_bytes(8, "little", signed=True) + length(n, choice)
+    out += length(len(consumers), choice)
+    for name, seen, active, ids in consumers:
+        out += text(name, choice) + seen.to_bytes(8, "little", signed=True)
+        if version == 3:
+            out += active.to_bytes(8, "little", signed=True)
+        out += length(len(ids), choice) + b"".join(map(raw_id, ids))
+    return out
+
+
 # ---- keys, whatever server they are in -----------------------------------------------------------
 def write(call, key: str, kind: str, value) -> None:
     """Makes a key by ordinary commands."""
@@ -298,11 +320,28 @@ def read(call, key: str):
     if kind == "set":
         return set(call("SMEMBERS", key))
     if kind == "stream":
-        about = call("XINFO", "STREAM", key)
-        about = about if isinstance(about, dict) else dict(zip(about[::2], about[1::2]))
-        return (call("XRANGE", key, "-", "+"),
-                {k: v for k, v in about.items() if not k.startswith(b"radix-tree")})
+        return told(call, key)
     flat_reply = (call("HGETALL", key) if kind == "hash"
                   else call("ZRANGE", key, 0, -1, "WITHSCORES"))
     pairs = dict(zip(flat_reply[::2], flat_reply[1::2]))
     return {m: float(s) for m, s in pairs.items()} if kind == "zset" else pairs
+
+
+def told(call, key, times=False) -> dict:
+    """What XINFO STREAM FULL says that servers have in common. times: also when consumers were
+    active."""
+    def pairs(v):
+        return dict(v) if isinstance(v, dict) else dict(zip(v[::2], v[1::2], strict=True))
+    about = pairs(call("XINFO", "STREAM", key, "FULL", "COUNT", 0))
+    for name in b"radix-tree-keys", b"radix-tree-nodes":
+        del about[name]
+    about[b"groups"] = {g[b"name"]: g for g in map(pairs, about[b"groups"])}
+    for g in about[b"groups"].values():
+        assert len(g[b"pending"]) == g[b"pel-count"]
+        g[b"consumers"] = {c[b"name"]: c for c in map(pairs, g[b"consumers"])}
+        assert sum(c[b"pel-count"] for c in g[b"consumers"].values()) == g[b"pel-count"]
+        for c in g[b"consumers"].values():
+            if not times:
+                c.pop(b"active-time", None)
+        del g[b"lag"]
+    return about

@@ -5,10 +5,12 @@ import random
 import pytest
 
 from crdtredis._core import probe_memory
-from tests.commands.payloads import length, seal, text
+from tests.commands import payloads
+from tests.commands.payloads import length, raw_id, seal, told
 from tests.commands.run import NOW, Client
-from tests.compat.test_group_exchange import history, told
+from tests.compat.test_group_exchange import history
 from tests.core.test_groups import meet, new, pending, read, two
+from tests.core.test_state import Node
 from tests.respclient import ReplyError
 from tests.simulation.views import told_groups
 
@@ -135,33 +137,20 @@ def test_a_copy_over_itself_and_over_another(c):
 
 # ---- payloads ------------------------------------------------------------------------------------
 
-def stream(type: int, *groups: bytes, top=(9, 1), added=3) -> bytes:
+VERSIONS = {15: 1, 19: 2, 21: 3}
+
+def stream(type: int, *groups: bytes, added=3) -> bytes:
     """Without entries."""
-    body = bytes([type]) + length(0) + length(0) + b"".join(map(length, top))
-    if type != 15:
-        body += 4 * length(0) + length(added)
-    return body + length(len(groups)) + b"".join(groups)
+    return payloads.stream([], VERSIONS[type], top=(9, 1), added=added,
+                           groups=length(len(groups)) + b"".join(groups))
 
 
-def raw_id(ms: int) -> bytes:
-    return ms.to_bytes(8, "big") + (1).to_bytes(8, "big")
-
-
-def group(type: int, name=b"g", last=(5, 1), read=2, records=((3, NOW, 1), (5, NOW + 1, 7)),
+def group(type: int, name=b"g", read=2, records=((3, NOW, 1), (5, NOW + 1, 7)),
           consumers=((b"x", (3,)), (b"y", (5,)))) -> bytes:
-    out = text(name) + b"".join(map(length, last))
-    if type != 15:
-        out += length(read % (1 << 64))
-    out += length(len(records))
-    for ms, at, n in records:
-        out += raw_id(ms) + at.to_bytes(8, "little") + length(n)
-    out += length(len(consumers))
-    for name, ids in consumers:
-        out += text(name) + (NOW + 5).to_bytes(8, "little")
-        if type == 21:
-            out += (NOW + 4).to_bytes(8, "little", signed=True)
-        out += length(len(ids)) + b"".join(map(raw_id, ids))
-    return out
+    return payloads.group(
+        name, VERSIONS[type], last=(5, 1), read=read,
+        records=[((ms, 1), at, n) for ms, at, n in records],
+        consumers=[(name, NOW + 5, NOW + 4, [(ms, 1) for ms in ids]) for name, ids in consumers])
 
 
 @pytest.mark.parametrize("type", [15, 19, 21])
@@ -223,7 +212,7 @@ def test_each_end_of_a_payload_and_false_counts(c):
     for n in range(len(body)):
         assert c.error("RESTORE", "s", 0, seal(body[:n], 11)).startswith("ERR Bad data format")
     for n in (255, 1 << 31, 1 << 62):
-        damaged = body.replace(length(2) + raw_id(3), length(n) + raw_id(3))
+        damaged = body.replace(length(2) + raw_id((3, 1)), length(n) + raw_id((3, 1)))
         assert damaged != body
         assert c.error("RESTORE", "s", 0, seal(damaged, 11)) == "ERR Bad data format"
     assert c("EXISTS", "s") == 0
@@ -237,3 +226,27 @@ def test_groups_that_are_more_than_an_op_holds(c):
         (b"c" * (1 << 20), tuple(i for i, _, _ in records)),)))
     assert "large" in c.error("RESTORE", "s", 0, seal(body))
     assert c("EXISTS", "s") == 0
+
+
+def test_a_record_whose_owner_went_with_another_group():
+    a, b = two("1-1", "2-1")
+    c = Node("c", seed=3)
+    a("XGROUP", "DESTROY", "s", "g")
+    meet(a, b), c.receive(a.log)
+    before = len(c.log)
+    a("XGROUP", "CREATE", "s", "g", 0)
+    read(a)
+    b.replica.now += 5
+    b("XGROUP", "CREATE", "s", "g", 0)
+    c.receive(b.log[b.told:])
+    a.receive(b.log[b.told:])
+    a("XCLAIM", "s", "g", "y", 0, "1-1")        # y is one of b's group, the later
+    c("XGROUP", "DESTROY", "s", "g")
+    a.receive(c.log[before:])
+    assert [row[:2] for row in pending(a)] == [("1-1", "y"), ("2-1", "x")]
+    assert [row[1] for row in a("XINFO", "CONSUMERS", "s", "g")] == [b"x"]
+    other = Client()
+    assert other("RESTORE", "s", 0, a("DUMP", "s")) == b"OK"
+    for copy in (lambda: other("XPENDING", "s", "g"), lambda: (a("COPY", "s", "t"),
+                                                               a("XPENDING", "t", "g"))[1]):
+        assert copy() == [2, b"1-1", b"2-1", [[b"x", b"1"], [b"y", b"1"]]]

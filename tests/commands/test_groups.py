@@ -157,6 +157,24 @@ def test_who_finds_nothing_is_a_consumer_too(c):
     assert list(consumers(c)) == ["a", "b", "c"]
 
 
+def test_what_two_replicas_gave_out_is_the_later_ones():
+    a, b = Client("a"), Client("b")
+    a("XGROUP", "CREATE", "s", "g", "0", "MKSTREAM")
+    add(a, 1, 2)
+    exchange(a, b)
+    assert read(a, "first") == [1, 2]
+    b.now += 5
+    assert read(b, "second", ">", "COUNT", 1) == [1]
+    exchange(a, b)
+    for c in (a, b):
+        c.now = NOW + 5
+        assert {n: r["pending"] for n, r in consumers(c).items()} == {"first": 1, "second": 1}
+        assert pending(c, "-", "+", 9, "first") == [(2, "first", 5, 1)]
+        assert pending(c, "-", "+", 9, "second") == [(1, "second", 0, 1)]
+        assert pending(c, "1-1", "+", 9, "second") == []
+        c.replica.check()
+
+
 # ---- claiming ------------------------------------------------------------------------------------
 
 def test_claims(c):

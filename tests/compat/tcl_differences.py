@@ -8,7 +8,7 @@ UNITS: dict[str, int] = {
     "type/hash": 72, "type/incr": 23,
     "expire": 58, "scan": 17, "keyspace": 52, "multi": 39, "sort": 53, "dump": 11, "geo": 59,
     "bitops": 45, "bitfield": 16, "hyperloglog": 25, "protocol": 19, "other": 17,
-    "type/stream": 66, "quit": 3, "slowlog": 9,
+    "type/stream": 66, "type/stream-cgroups": 54, "quit": 3, "slowlog": 9,
     "info-command": 3, "lazyfree": 4, "querybuf": 2, "violations": 1,
     "pause": 16, "pubsub": 33, "introspection": 33, "introspection-2": 43,
     "tracking": 55,
@@ -17,17 +17,14 @@ UNITS: dict[str, int] = {
 # Of lists, encodings are not compared.
 WITHOUT_ENCODINGS = {"type/list", "type/list-2", "type/list-3", "sort", "keyspace"}
 # unit -> patterns of tests that are not run, since they would wait for ever or spoil those after
-# them: of pubsub, one that fails while a client listens to everything, for want of streams
-HANGING: dict[str, list[str]] = {
-    "pubsub": ["Keyspace notifications: stream events test"],
-}
+# them
+HANGING: dict[str, list[str]] = {}
 
 ORDER = ("compares the order of the fields, which is the table's here; that of Redis changes with "
          "the size of the hash")
 ENCODING = "OBJECT ENCODING tells from the value alone, not from the commands that made it"
 SETTINGS_OF_REDIS = ("sets or reads parameters of Redis that are not among the settings here, or "
                      "cannot change at run time")
-STREAMS = "no consumer groups yet"
 # unit -> (pattern of the test's name, why it fails); a reason that begins with "sometimes" is one
 # of a race
 DIFFERENCES: dict[str, list[tuple[str, str]]] = {
@@ -41,28 +38,24 @@ DIFFERENCES: dict[str, list[tuple[str, str]]] = {
                  ("SMOVE only notify dstset when the addition is successful",
                   "adding what is there already asserts it again, so that it outlives a concurrent "
                   "removal; that is a change, and WATCH sees it")],
-    "type/stream": [("XADD streamID edge", "an id of * tells which replica made it"),
-                    ("XGROUP HELP .*", STREAMS)],
+    "type/stream": [("XADD streamID edge", "an id of * tells which replica made it")],
+    "type/stream-cgroups": [("Consumer group lag with XDELs",
+                             "the lag is known where entries were removed, too")],
     "type/zset": [("zunionInterDiffGenericCommand acts on SET and ZSET", ENCODING)],
-    "keyspace": [("COPY basic usage for stream-cgroups", STREAMS),
-                 ("MOVE basic usage", "counts keys, and the tests of streams left some")],
-    "multi": [("Blocking commands ignores the timeout", STREAMS)],
-    "lazyfree": [("lazy free a stream .*", STREAMS)],
+    "lazyfree": [("lazy free a stream with all types of metadata",
+                  "memory is given back in slices, whatever deletes; no objects are counted")],
     "introspection": [("MONITOR supports redacting command arguments", "no MIGRATE yet"),
                       ("CONFIG (SET (with multiple args|rollback .*)|GET .*)", SETTINGS_OF_REDIS),
                       ("CLIENT KILL close the client connection during bgsave",
                        "sometimes: nothing is saved by a second process, and a checkpoint is made "
                        "before the test looks")],
-    "introspection-2": [("COMMAND GETKEYS XGROUP", STREAMS),
-                        ("XREADGROUP .*", STREAMS),
-                        ("MIGRATE .*", "no MIGRATE yet"),
+    "introspection-2": [("MIGRATE .*", "no MIGRATE yet"),
                         ("COMMAND LIST FILTERBY PATTERN - .*",
                          "CLUSTER has no subcommands, since there is no cluster")],
     "latency-monitor": [("LATENCY of expire events .*",
                          "a key with a million members expires within 20 ms: their memory is given "
                          "back in slices")],
-    "scripting": [(".* XREAD and XREADGROUP .*", STREAMS),
-                  ("CLUSTER RESET can not .*",
+    "scripting": [("CLUSTER RESET can not .*",
                    "CLUSTER has no subcommands, since there is no cluster"),
                   ("EVAL - cmsgpack can pack and unpack circular references.",
                    "sometimes, in one of its two runs: nesting is refused where it is too deep"),

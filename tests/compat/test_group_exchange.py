@@ -1,12 +1,16 @@
 """Streams with consumer groups exchanged: what one server has dumped the other restores, with all
-that XINFO STREAM FULL says. Redis's `lag` and, in the oldest form, `entries-read` may be unknown
-where they are known here; and when a consumer was active is not in the form that is written."""
+that XINFO STREAM FULL says, and what the one has saved, or sends to a follower, the other loads."""
 from __future__ import annotations
 
 import random
 
 import pytest
 
+from crdtredis._resp import RequestParser
+from crdtredis.commands.snapshot import write_snapshot
+from crdtredis.moving.snapshot import restoring
+from tests.commands.payloads import told
+from tests.commands.run import Client
 from tests.compat.test_newer import SERVERS
 from tests.real.cluster import Reference
 from tests.respclient import ReplyError
@@ -38,25 +42,6 @@ def history(rng):
         else:
             yield ("XCLAIM", "s", g, c, 0, id, *rng.choice([(), ("TIME", 1_600_000_000_123)]),
                    *rng.choice([(), ("RETRYCOUNT", 1000)]), *rng.choice([(), ("FORCE",)]))
-
-
-def told(client, key, times=False) -> dict:
-    """What XINFO STREAM FULL says."""
-    def pairs(v):
-        return dict(zip(v[::2], v[1::2], strict=True))
-    about = pairs(client("XINFO", "STREAM", key, "FULL", "COUNT", 0))
-    for name in b"radix-tree-keys", b"radix-tree-nodes":
-        del about[name]
-    about[b"groups"] = {g[b"name"]: g for g in map(pairs, about[b"groups"])}
-    for g in about[b"groups"].values():
-        assert len(g[b"pending"]) == g[b"pel-count"]
-        g[b"consumers"] = {c[b"name"]: c for c in map(pairs, g[b"consumers"])}
-        assert sum(c[b"pel-count"] for c in g[b"consumers"].values()) == g[b"pel-count"]
-        for c in g[b"consumers"].values():
-            if not times:
-                c.pop(b"active-time", None)
-        del g[b"lag"]
-    return about
 
 
 def exchange(giver, taker, key=b"s") -> None:
@@ -92,3 +77,31 @@ def test_groups_come_along(other, server):
             exchange(theirs, mine)
             exchange(mine, theirs, "copy")
     assert given > 300
+
+
+@pytest.mark.parametrize("program", [None, *SERVERS.values()], ids=["the usual one", *SERVERS])
+def test_whole_files(program):
+    ours, taken = Client(), Client()
+    for seed in range(60):
+        for argv in history(random.Random(seed)):
+            ours.now += 1
+            ours.raw(*(f"s{seed}" if word == "s" else word for word in argv))
+    theirs = Reference("--save", "", "--appendonly", "no", binary=program)
+    try:
+        with open(theirs.directory / "dump.rdb", "wb") as f:
+            write_snapshot(ours.replica, f.fileno())
+        theirs.start()
+        assert theirs("DBSIZE") == ours("DBSIZE") == 60
+        theirs("SAVE")
+        data = (theirs.directory / "dump.rdb").read_bytes()
+        for some in restoring(memoryview(data), 1 << 20, None, None):
+            for argv in RequestParser().feed(b"".join(sent.raw for sent in some)):
+                assert not taken.raw(*argv).startswith(b"-"), argv
+        records = 0
+        for seed in range(60):
+            there = told(ours, f"s{seed}")
+            assert there == told(theirs, f"s{seed}") == told(taken, f"s{seed}")
+            records += sum(g[b"pel-count"] for g in there[b"groups"].values())
+        assert records > 50
+    finally:
+        theirs.dispose()

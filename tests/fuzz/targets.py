@@ -626,7 +626,8 @@ def seeds(target: str) -> list[bytes]:
                 for seed in [len(batch).to_bytes(2, "little") + batch + extreme_commands(rng)]
                 if len(seed) < 8000]
     if target == "dumps":
-        return [b""] + [generators_dump.body(rng)[:rng.choice([None, None, 9])] for _ in range(300)]
+        return [b""] + [make(rng)[:rng.choice([None, None, 9])] for _ in range(300)
+                        for make in (generators_dump.body, stream_dump)]
     if target == "numbers":
         return [b"0", b"-1", b"9223372036854775807", b"-9223372036854775808", b"1.5", b"1e-320",
                 b"0x1p-3", b"inf", b"nan", b"123456789.123456789",
@@ -644,6 +645,26 @@ def extreme_commands(rng: random.Random) -> bytes:
                              for x in map(rng.choice, extremes.choices(line)))) for line in lines)
 
 
+def stream_dump(rng: random.Random) -> bytes:
+    """A stream with groups, which may be false."""
+    version, choice = rng.randint(1, 3), payloads.Choice(rng.randrange(1 << 30))
+    ids = sorted({(rng.randint(1, 4), rng.randint(0, 3)) for _ in range(rng.choice([0, 1, 8]))})
+    groups = []
+    for _ in range(rng.choice([0, 1, 1, 2])):
+        records = rng.sample(ids + [(5, 5)], rng.randint(0, len(ids)))
+        owners = {i: rng.choice([b"x", b"y", b"7"]) for i in records}
+        if owners and rng.random() < 0.2:
+            records.append(rng.choice(records))
+        groups.append(payloads.group(
+            rng.choice([b"g", b"h", b"12"]), version, choice, last=rng.choice([(0, 0), (3, 1)]),
+            read=rng.choice([-1, 0, 5, -(2**63)]),
+            records=[(i, rng.choice([0, NOW, -1]), rng.choice([0, 1, 2**63])) for i in records],
+            consumers=[(c, NOW, rng.choice([-1, NOW]), [i for i in owners if owners[i] == c])
+                       for c in rng.choice([[b"x", b"y", b"7"]] * 4 + [[b"x", b"x", b"y"]])]))
+    return payloads.stream([(i, [b"f", b"v"]) for i in ids], version, choice, top=(9, 9),
+                           groups=payloads.length(len(groups), choice) + b"".join(groups))
+
+
 def hostile_batch(rng: random.Random) -> bytes:
     """Ops that the format allows and no replica makes, on the keys that extreme_commands uses."""
     actors = [pb.Actor(id=r.actor, replica=r.id, epoch=r.epoch)
@@ -654,7 +675,8 @@ def hostile_batch(rng: random.Random) -> bytes:
         for seq in range(1, rng.randint(2, 8)):
             op = run.ops.add(seq=seq, stamp=rng.choice([1, NOW << 16, (NOW << 16) + 60_000]))
             for _ in range(rng.randint(1, 4)):
-                hostile_effect(rng, op.effects.add(), seq, op.stamp, [a.id for a in actors])
+                make = rng.choice([hostile_effect, hostile_effect, hostile_of_stream])
+                make(rng, op.effects.add(), seq, op.stamp, [a.id for a in actors])
     return batch.SerializeToString()
 
 
@@ -698,6 +720,58 @@ def hostile_effect(rng: random.Random, x, seq: int, stamp: int, actors: list[int
                 s.key = rng.choice([b"k", b"h", b"z"])
 
 
+def hostile_of_stream(rng: random.Random, x, seq: int, stamp: int, actors: list[int]) -> None:
+    """An entry, or an effect on a group."""
+    def id_():
+        return rng.choice([0, 1, 5, 2**64 - 1]), rng.choice([0, 1, 2**64 - 1])
+
+    def marks(with_id):
+        seen = sorted({(rng.choice(actors), rng.choice([0, 1, seq, 2**48]),
+                        id_() if with_id else (0, 0)) for _ in range(rng.choice([0, 1, 3]))})
+        return varint(len(seen)) + b"".join(
+            varint(n << 1 | 1) + actor.to_bytes(8, "little")
+            + (varint(i[0]) + varint(i[1]) if with_id else b"") for actor, n, i in seen)
+
+    def ids():
+        some = [id_() for _ in range(rng.choice([0, 1, 3]))]
+        return varint(len(some)) + b"".join(map(payloads.raw_id, some))
+
+    def named():
+        return (rng.choice(actors).to_bytes(8, "little") + varint(rng.choice([0, 1, seq, 2**60]))
+                + consumer + varint(zigzag(rng.choice([-1, NOW, 2**62])))
+                + varint(zigzag(rng.choice([-1, 0, 1]))))
+    x.key, x.kind = rng.choice([b"s", b"e"]), pb.ASSIGN
+    if rng.random() < 0.4:
+        x.type, x.name, x.value = pb.STREAM, payloads.raw_id(id_()), b"\1\1f\1v"
+        if rng.random() < 0.3:
+            x.kind, x.value, x.keep = pb.REMOVE, b"", rng.random() < 0.5
+        return
+    letter, consumer = rng.choice("ggsdddoocax"), rng.choice([b"\0", b"\1x", b"\1y"])
+    x.type, x.name = pb.STREAM_GROUPS, letter.encode() + rng.choice([b"", b"g", b"h"])
+    if letter in "gs":
+        odd = rng.random() < 0.3
+        x.value = (varint(rng.randint(0, 1) | odd << 1) + bytes(16) + varint(id_()[0]) + varint(0)
+                   + varint(zigzag(rng.choice([-2, -1, 3]))) + marks(False) + marks(True)
+                   + (marks(True) if odd else b""))
+        if letter == "g" and rng.random() < 0.2:
+            x.kind, x.value = pb.REMOVE, b""
+    elif letter == "d":
+        x.value = (named() + rng.choice([stamp, 1]).to_bytes(8, "little")
+                   + rng.choice(actors).to_bytes(8, "little") + varint(rng.randint(0, 3))
+                   + marks(True))
+    else:
+        x.value = {"o": lambda: named() + ids(), "c": named, "a": ids,
+                   "x": lambda: consumer + ids()}[letter]()
+
+
+def varint(v: int) -> bytes:
+    return bytes([v]) if v < 128 else bytes([v & 127 | 128]) + varint(v >> 7)
+
+
+def zigzag(v: int) -> int:
+    return v << 1 if v >= 0 else (-v << 1) - 1
+
+
 def hostile_total(rng: random.Random, x) -> None:
     form = rng.random()
     if form < 0.3:
@@ -714,11 +788,6 @@ def hostile_total(rng: random.Random, x) -> None:
 
 def hostile_position(rng: random.Random) -> bytes:
     """One step that this op made, anywhere."""
-    def varint(v):
-        return bytes([v]) if v < 128 else bytes([v & 127 | 128]) + varint(v >> 7)
-
-    def zigzag(v):
-        return v << 1 if v >= 0 else (-v << 1) - 1
     ends = [0, 1, -1, 5, 2**63 - 1, -2**63]
     return b"\3" + varint(zigzag(rng.choice(ends))) + varint(zigzag(rng.choice(ends))) + varint(
             rng.choice([0, 1, 2**32 - 1]))

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from crdtredis.replication import consumers as module
-from crdtredis.replication.consumers import (BYTES_MOST, GRACE, UNHEARD, WORDS, Consumers, changes)
+from crdtredis.replication.consumers import (BYTES_MOST, GRACE, UNHEARD, UNREAD, WORDS, Consumers,
+                                             changes)
 from crdtredis.replication.delivering import Mode, Right
 from crdtredis.replication.waiters import Waiters
 from crdtredis.replication.wire import Refusal, decode, encode, proto
@@ -307,6 +308,32 @@ async def test_who_hears_nothing_does_not_count_for_ever():
     p.a.it.look()
     await settle()
     assert p.a.mode is Mode.RIGHTS and p.a.rights[GROUP].settled
+
+
+@run
+async def test_whose_ops_do_not_come_does_not_count_for_ever():
+    """Nothing is given out here until it was heard; but it may be that it never will."""
+    p = Pair()
+    p.b.newest = 7, 9
+    p.stream(p.a, p.b)
+    p.stream(p.b, p.a)
+    await p.settle()
+    for seq in range(5):                                        # it gets on, slowly
+        p.a.arrive(7, seq)
+        p.a.time += UNREAD - 1
+        p.a.it.look()
+        await settle()
+        assert p.a.mode is Mode.NOTHING
+    p.a.time += UNREAD + 1
+    p.a.it.look()
+    p.a.time += GRACE * 1000 + 1
+    p.a.it.look()
+    await settle()
+    assert p.a.mode is Mode.ALL
+    p.a.arrive(7, 9)
+    p.a.it.look()
+    await p.settle()
+    assert p.a.mode is Mode.RIGHTS
 
 
 @run
