@@ -5,6 +5,8 @@
     oplog    the log as peers are served with it: memory and segments
     waiters  who waits for how many replicas       (pure)
     resolver host names to addresses, in threads of their own
+    delivering  who gives out an entry of a consumer group (pure)
+    consumers   what replicas say about that
     flow     bodies on their way: bounds, time limits, large ops in parts
     stream   pushes and replies as frames on one long-lived connection
     runtime  what all that follow share: the settings in force, the HTTP client
