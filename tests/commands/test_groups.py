@@ -266,6 +266,10 @@ def test_lag_counts_what_came_late():
     exchange(a, b)
     assert told(b)[0]["lag"] == told(a)[0]["lag"] == 2
     assert read(b) == [1, 3]
+    add(b, 7)
+    add(a, 6)
+    exchange(a, b)
+    assert told(b)[0]["lag"] == 2                       # 6 arrived behind 7
 
 
 def test_scripts_read_but_do_not_wait(c):

@@ -134,6 +134,8 @@ def test_what_others_have_added_goes_where_it_is_said_to(served):
     from_elsewhere(s)
     c.send("XADD s 10-1 f v").expect(b"$4\r\n10-1\r\n")
     c.send(READ).expect(b"*-1\r\n")
+    give(s, Mode.RIGHTS, (GROUP, Right(False, True, frozenset("b"), True)))
+    c.send(READ).expect(b"*-1\r\n")
     waits = s.connect()
     waits.send(READ.replace("STREAMS", "BLOCK 0 STREAMS"))
     c.send("PING").expect(b"+PONG\r\n")
