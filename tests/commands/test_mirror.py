@@ -5,6 +5,7 @@ import random
 import pytest
 
 from crdtredis.commands import mirror
+from tests.commands.payloads import told
 from tests.commands.run import Client, exchange
 from tests.respclient import decode
 
@@ -257,6 +258,23 @@ def test_a_list_that_no_single_command_should_bring():
     p.here("PERSIST", "l")
     p.follow()
     p.assert_equal()
+
+
+@pytest.mark.parametrize("size", [1, 65 << 20])
+def test_groups_come_along_with_streams_of_any_size(size):
+    pair = Pair()
+    c = pair.here
+    c("XADD", "s", "1-1", "f", b"v" * size), c("XADD", "s", "2-1", "f", "v")
+    c("XGROUP", "CREATE", "s", "g", 0), c("XGROUP", "CREATECONSUMER", "s", "g", "idle")
+    c("XREADGROUP", "GROUP", "g", "x", "STREAMS", "s", ">")
+    c("XADD", "s", "3-1", "f", "v"), c("XDEL", "s", "2-1")
+    pair.follow()
+    assert told(pair.there, "s") == told(c, "s")
+    c("XACK", "s", "g", "1-1")
+    pair.follow()
+    about = told(pair.there, "s")
+    assert about == told(c, "s")
+    assert [row[0] for row in about[b"groups"][b"g"][b"pending"]] == [b"2-1"]
 
 
 @pytest.mark.parametrize("kind", ["hash", "set", "zset"])

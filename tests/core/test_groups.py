@@ -253,6 +253,17 @@ def test_a_full_sync_of_a_hole_that_one_knows_to_be_gone():
         same(node.replica, wanted)
 
 
+def test_a_full_sync_joins_what_was_counted():
+    a, b = two("1-1")
+    read(b, "y", "NOACK")
+    wanted = all_of(a.log, b.log)
+    of_a, of_b = stream(a.replica), stream(b.replica)
+    join(a.replica, of_b), join(b.replica, of_a)
+    for node in (a, b):
+        same(node.replica, wanted)
+        assert node("XINFO", "GROUPS", "s")[0][-4:] == [b"entries-read", 1, b"lag", 0]
+
+
 def test_a_full_sync_of_what_was_under_a_group_that_is_gone():
     for seed in range(3):
         a, b = two("1-1", "2-1")

@@ -9,6 +9,7 @@ import threading
 import orjson
 import pytest
 
+from tests.commands.payloads import told
 from tests.real.cluster import Reference, executable, until
 from tests.respclient import encode
 
@@ -97,13 +98,14 @@ def test_a_snapshot(old, new):
 
 
 def test_what_cannot_be_taken_is_told_and_the_rest_is_taken(old, new):
-    source = old("--save", "")
-    source("XADD", "events", "*", "f", "v")
-    source("XGROUP", "CREATE", "events", "g", "$")
+    source = old("--save", "", "--databases", "17")
     source("SET", "k", "v")
+    source("SELECT", 16)
+    source("SET", "far", "v")
     source("SAVE")
     out = run(source.directory / "dump.rdb", "--to", f"127.0.0.1:{new.port}", code=1)
-    assert "taken: 1 keys" in out and "not taken: 1\n  1 x stream\n" in out and "'events'" in out
+    assert "taken: 1 keys" in out and "'far'" in out
+    assert "not taken: 1\n  1 x key in a database beyond 15\n" in out
     assert new("GET", "k") == b"v"
 
 
@@ -310,6 +312,38 @@ def test_a_live_server_is_followed_until_the_writers_move(old, new):
     until(lambda: after.written > 5)
     after.stop()
     assert new("GET", "written") == b"%d" % (writer.written + after.written)
+
+
+def test_consumer_groups_are_followed(old, new):
+    source = old("--save", "")
+
+    def read(*options):
+        return source("XREADGROUP", "GROUP", "g", "c", *options, "STREAMS", "s", ">")
+
+    def state(server):
+        g = told(server, "s")[b"groups"].get(b"g", {})
+        return [g.get(name) for name in (b"last-delivered-id", b"entries-read", b"pending")]
+    for i in range(1, 9):
+        source("XADD", "s", f"{i}-1", "f", "v")
+    source("XGROUP", "CREATE", "s", "g", 0)
+    read("COUNT", 2), source("XACK", "s", "g", "1-1")
+    process = subprocess.Popen(
+        [*executable(), "import", f"redis://127.0.0.1:{source.port}", "--to",
+         f"127.0.0.1:{new.port}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        until(lambda: new("EXISTS", "s") and state(new) == state(source))
+        read("COUNT", 2), source("XACK", "s", "g", "3-1", "2-1"), read("COUNT", 1, "NOACK")
+        source("XCLAIM", "s", "g", "d", 0, "4-1")
+        read("COUNT", 1), source("XACK", "s", "g", "6-1"), source("SET", "end", "1")
+        until(lambda: new("GET", "end"))
+        assert state(new) == state(source) and state(new)[0] == b"6-1"
+        process.send_signal(signal.SIGINT)
+        out = process.communicate(timeout=60)[0]
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, out
+    assert new("XREADGROUP", "GROUP", "g", "c", "STREAMS", "s", ">")[0][1][0][0] == b"7-1"
 
 
 def test_a_copy_of_a_live_server(old, new):
