@@ -300,6 +300,7 @@ DOLLAR_OF_XREAD = ("ERR The $ ID is meaningless in the context of XREADGROUP: yo
                    "history of this consumer by specifying a proper ID, or use the > ID to get new "
                    "messages. The $ ID would just return an empty result set.")
 ENTRIES_READ_NEGATIVE = "ERR value for ENTRIESREAD must be positive or -1"
+GROUP_NAME_LONG = "ERR the name of a group or consumer is longer than 512 bytes"
 GROUP_EXISTS = "BUSYGROUP Consumer Group name already exists"
 GROUP_NEEDS_KEY = ("ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you "
                    "may want to use the MKSTREAM option to create an empty stream automatically.")

@@ -373,6 +373,8 @@ class Server:
                                               daemon=True)
             self._stops.append(self._starting.join)
             self._starting.start()
+            if not self.config.peer_urls and not self.replica.system_hash(MEMBERS):
+                self.executor.give(Mode.ALL, [])        # there is nobody else
             self.executor.loading = False
         yield False
 

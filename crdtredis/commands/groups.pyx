@@ -12,14 +12,14 @@ from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport qsort
 from libc.string cimport memchr, memcmp, memset, strlen
 
-from crdtredis._core cimport (STREAM_ID, T_STREAM, Collection, ConsumerView, Element, GroupView,
-                              Item, Kernel, PendingView, StreamCursor, StreamId, consumer_called,
-                              consumer_find, consumer_next, consumer_remove, consumer_there,
-                              consumer_touch, element_key, group_count, group_create, group_deliver,
-                              group_destroy, group_find, group_new, group_next,
-                              group_set, id_of, key_prepare, op_room, pending_claim, pending_from,
-                              pending_last, pending_remove, stream_len, stream_next, stream_seek,
-                              stream_top)
+from crdtredis._core cimport (ELSEWHERE_ROOM, STREAM_ID, T_STREAM, Collection, ConsumerView,
+                              Element, GroupView, Item, Kernel, PendingView, StreamCursor,
+                              StreamId, consumer_called, consumer_find, consumer_next,
+                              consumer_remove, consumer_there, consumer_touch, element_key,
+                              group_count, group_counted, group_create, group_deliver,
+                              group_destroy, group_find, group_new, group_next, group_set, id_of,
+                              key_prepare, op_room, pending_claim, pending_from, pending_last,
+                              pending_remove, stream_len, stream_next, stream_seek, stream_top)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_SCRIPT, Call, consume, is_word, native,
                                 refuse, refuse_syntax, wait_for_keys, wait_is_over,
                                 wait_to_answer)
@@ -28,14 +28,15 @@ from crdtredis._resp cimport (reply_array, reply_bulk, reply_error_span, reply_i
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need
 from crdtredis.commands.common cimport REFUSED, args_size, read_int
 from crdtredis.commands.members cimport find_members
-from crdtredis.commands.stream_ids cimport (id_order, id_up, is_one, parse_id, stream_id)
+from crdtredis.commands.stream_ids cimport (GROUP_NAME_MOST, id_order, id_up, is_one,
+                                            parse_id, stream_id)
 from crdtredis.commands.streams cimport (by_id, find_stream, read_block, read_bound, read_count,
                                          read_id, refuse_blocking, refuse_subcommand, reply_entry,
                                          reply_id)
 from crdtredis.errors cimport (AUTOCLAIM_COUNT, AUTOCLAIM_IDLE, CLAIM_IDLE, CLAIM_IDLE_OPTION,
                                CLAIM_RETRYCOUNT, CLAIM_TIME, DOLLAR_OF_XREAD, ENTRIES_READ_NEGATIVE,
-                               GROUP_EXISTS, GROUP_MISSING, GROUP_NEEDS_KEY, NO_SUCH_KEY,
-                               XREADGROUP_UNBALANCED)
+                               GROUP_EXISTS, GROUP_MISSING, GROUP_NAME_LONG, GROUP_NEEDS_KEY,
+                               NO_SUCH_KEY, XREADGROUP_UNBALANCED)
 from crdtredis.numbers cimport format_int64, parse_int64
 
 from functools import partial
@@ -90,6 +91,13 @@ cdef void refuse_group(Call *c, Span key, Span group, const char *where) noexcep
 
 cdef void refuse_group_of(Call *c, Span group, Span key) noexcept nogil:
     refuse_names(c, "NOGROUP No such consumer group ", group, " for key name ", key, "")
+
+
+cdef int fits_name(Call *c, Span name) noexcept nogil:
+    """0 after a refusal."""
+    if name.n > GROUP_NAME_MOST:
+        refuse(c, GROUP_NAME_LONG)
+    return name.n <= GROUP_NAME_MOST
 
 
 # A group under way: what the effects before have left of the key.
@@ -201,7 +209,7 @@ cdef void xgroup_create(Call *c) noexcept nogil:
     elif read_start(c, u.s, 1, &start):
         if found:
             refuse(c, GROUP_EXISTS)
-        elif op_room(c.kernel, c.db, 4, u.key.n, u.name.n):
+        elif fits_name(c, u.name) and op_room(c.kernel, c.db, 4, u.key.n, u.name.n):
             prepare(c, &u)
             group_create(c.kernel, c.db, u.key, u.e, u.name, start, read, shared)
             c.changes = 1
@@ -250,7 +258,8 @@ cdef void xgroup_destroy(Call *c) noexcept nogil:
 
 cdef void xgroup_createconsumer(Call *c) noexcept nogil:
     cdef Under u
-    if find_named(c, &u) and op_room(c.kernel, c.db, 2, u.key.n, u.name.n + c.argv[4].n):
+    if (find_named(c, &u) and fits_name(c, c.argv[4])
+            and op_room(c.kernel, c.db, 2, u.key.n, u.name.n + c.argv[4].n)):
         c.changes = touch_consumer(c, &u, c.argv[4])
         reply_int(c.reply, c.changes)
 
@@ -373,7 +382,7 @@ cdef int read_reading(Call *c, GroupRead *o) noexcept nogil:
         refuse(c, XREADGROUP_UNBALANCED)
     elif o.group.p == NULL:
         refuse(c, GROUP_MISSING)
-    else:
+    elif fits_name(c, o.consumer):
         o.n = (c.argc - o.first) // 2
         return 1
     return 0
@@ -404,7 +413,7 @@ cdef int check_reading(Call *c, const GroupRead *o, Under *u) noexcept nogil:
 cdef int reading_fits(Call *c, const GroupRead *o, const Under *u) noexcept nogil:
     """Is there room in the op for what may be given? 0 after a refusal."""
     cdef size_t bytes = 0, effects = 0, most, keys = 0
-    cdef int i
+    cdef int i, elsewhere = 0
     for i in range(o.n):
         most = GIVEN_MOST if o.count == 0 else min(<size_t>o.count, <size_t>GIVEN_MOST)
         keys = max(keys, u[i].key.n)
@@ -412,9 +421,10 @@ cdef int reading_fits(Call *c, const GroupRead *o, const Under *u) noexcept nogi
             bytes += GIVEN_ROOM * min(most, stream_len(u[i].s))
         else:
             effects += min(most, u[i].g.pending)
-        effects += 2
-    return op_room(c.kernel, c.db, effects, keys,
-                   bytes + effects * (o.group.n + o.consumer.n + CLAIM_ROOM))
+        effects += 3
+        elsewhere |= u[i].g.creates > 1
+    return op_room(c.kernel, c.db, effects, keys, (ELSEWHERE_ROOM if elsewhere else 0)
+                   + bytes + effects * (o.group.n + o.consumer.n + CLAIM_ROOM))
 
 
 cdef int waits_for_others(Call *c, const GroupRead *o, const Under *u) noexcept nogil:
@@ -605,6 +615,7 @@ cdef void reply_summary(Call *c, Under *u) noexcept nogil:
     cdef ConsumerView *x
     cdef char digits[24]
     cdef size_t n, i, some = 0
+    group_counted(c.kernel, &u.g)
     reply_array(c.reply, 4)
     reply_int(c.reply, u.g.pending)
     if u.g.pending == 0:
@@ -816,7 +827,7 @@ cdef void xclaim(Call *c) noexcept nogil:
     if not found:
         refuse_group(c, u.key, u.name, "")
         return
-    if not read_number(c, c.argv[4], CLAIM_IDLE, &x.idle):
+    if not fits_name(c, c.argv[3]) or not read_number(c, c.argv[4], CLAIM_IDLE, &x.idle):
         return
     while last < c.argc and parse_id(c.argv[last], &id, 0, NULL):
         last += 1
@@ -869,6 +880,8 @@ cdef void xautoclaim(Call *c) noexcept nogil:
         return
     if not found:
         refuse_group(c, u.key, u.name, "")
+        return
+    if not fits_name(c, c.argv[3]):
         return
     x.at = c.kernel.now
     x.deliveries = -1

@@ -30,7 +30,7 @@ from crdtredis._resp cimport parse_double
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.stream_blocks cimport (BLOCK_BAD, BLOCK_ENTRY, BlockReader, block_begin,
                                                block_element, block_ended, block_free)
-from crdtredis.commands.stream_ids cimport id_order, stream_id
+from crdtredis.commands.stream_ids cimport GROUP_NAME_MOST, id_order, stream_id
 from crdtredis.numbers cimport format_int64, parse_int64
 
 cdef enum:
@@ -709,7 +709,7 @@ cdef int read_consumer(Reader *r, int type, size_t *owned) noexcept nogil:
     cdef RdbConsumer x
     cdef uint64_t n, i
     cdef const unsigned char *p
-    if not read_text(r.at, &r.value):
+    if not read_text(r.at, &r.value) or r.value.s.n > GROUP_NAME_MOST:
         return RDB_BAD
     p = take(r.at, 16 if type == RDB_STREAM_3 else 8)
     if p == NULL or not read_length(r.at, &n, NULL) or n > r.at.left // 16:
@@ -734,7 +734,8 @@ cdef int read_group(Reader *r, int type, uint64_t entries) noexcept nogil:
     cdef uint64_t n
     cdef size_t owned = 0
     cdef int status
-    if not read_text(r.at, &r.name) or not read_stream_id(r.at, &x.last):
+    if (not read_text(r.at, &r.name) or r.name.s.n > GROUP_NAME_MOST
+            or not read_stream_id(r.at, &x.last)):
         return RDB_BAD
     if type == RDB_STREAM:
         x.read = read_by_then(r, entries, x.last)

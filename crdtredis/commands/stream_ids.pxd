@@ -17,6 +17,7 @@ from crdtredis.numbers cimport format_uint64, parse_int64
 cdef enum:
     ID_TEXT = 44                # bytes of an id as text, at most
     LONGEST_ID = 127            # of what a client gives
+    GROUP_NAME_MOST = 512       # bytes of a name of a group or consumer: each record has both
 
 
 cdef inline StreamId stream_id(uint64_t ms, uint64_t seq) noexcept nogil:

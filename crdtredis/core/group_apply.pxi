@@ -72,7 +72,7 @@ cdef Element *apply_create(Kernel *k, const Applying *op, const Effect *x,
     if c == NULL:
         return e
     was_live = element_live(e)
-    forget_places(c)
+    forget_place(k, c, group)
     drop_orphans(k, c, group)
     return reencode(k, &d.table, &d.live, e, was_live)
 
@@ -99,7 +99,7 @@ cdef void apply_setid(Kernel *k, const Applying *op, const Effect *x,
             new.shared = m.shared
             marks_encode(&new, &value)
             group = write_change(k, c, group, w.dot, content(&value))
-    forget_places(c)
+    forget_place(k, c, span(x.name.p + 1, x.name.n - 1))
     buffer_free(&value)
     marks_free(&m)
     marks_free(&new)

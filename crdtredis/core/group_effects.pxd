@@ -6,6 +6,11 @@ from libc.stdint cimport int64_t, uint32_t
 
 from crdtredis.buffer cimport Span
 
+cdef enum:
+    # entries that one delivery says were given out elsewhere; and bytes that one op takes for such
+    ELSEWHERE_MOST = 1000000
+    ELSEWHERE_ROOM = 64 << 20
+
 # XGROUP CREATE. The stream may be missing (MKSTREAM). read: entries-read, -1: not said. shared:
 # every replica gives out all; a SETID leaves it.
 cdef Element *group_create(Kernel *k, uint32_t db, Span key, Element *e, Span name, StreamId start,

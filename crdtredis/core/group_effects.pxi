@@ -121,6 +121,7 @@ cdef Element *consumer_remove(Kernel *k, uint32_t db, Span key, Element *e, Span
     cdef size_t n = 0
     if not group_find(k, element_collection(e, T_STREAM), group, &view):
         return e
+    consumer_forget(k, &view, name)
     memset(&value, 0, sizeof(Buffer))
     memset(&ids, 0, sizeof(Buffer))
     memset(&id, 0, sizeof(StreamId))
@@ -141,37 +142,97 @@ cdef Element *consumer_remove(Kernel *k, uint32_t db, Span key, Element *e, Span
     return e
 
 
-cdef Element *give_out(Kernel *k, uint32_t db, Span key, Element *e, Span group, Given *g,
-                       const StreamId *ids, size_t n) noexcept nogil:
-    """Entries that are there."""
-    cdef Collection *s = element_collection(e, T_STREAM)
+cdef Element *give_marks(Kernel *k, uint32_t db, Span key, Element *e, Span group, Given *g,
+                         const Buffer *marks) noexcept nogil:
     cdef Buffer value
     cdef uint64_t actor = 0
-    cdef char name[16]
-    cdef Element *m
-    cdef Mark x
     cdef size_t i
     memset(&value, 0, sizeof(Buffer))
-    g.n = n
+    g.n = mark_count(marks)
     given_encode(g, G_DELIVER, &value)
-    for i in range(n):
-        put_id(name, ids[i])
-        m = table_find(&s.table, name, STREAM_ID, key_hash(k, name, STREAM_ID))
-        x = entry_mark(k, m)
-        add_mark(&value, &x, &actor, 1)
+    for i in range(g.n):
+        add_mark(&value, mark_at(marks, i), &actor, 1)
     e = make_of_group(k, db, key, e, ASSIGN, G_DELIVER, group, &value)
     buffer_free(&value)
     return e
 
 
+cdef void gather_marks(Kernel *k, Element *e, const StreamId *ids, size_t n,
+                       Buffer *marks) noexcept nogil:
+    """Of entries that are there."""
+    cdef Collection *s = element_collection(e, T_STREAM)
+    cdef char name[16]
+    cdef Mark x
+    cdef size_t i
+    for i in range(n):
+        put_id(name, ids[i])
+        x = entry_mark(k, table_find(&s.table, name, STREAM_ID, key_hash(k, name, STREAM_ID)))
+        buffer_add(marks, &x, sizeof(Mark))
+
+
+cdef Element *give_out(Kernel *k, uint32_t db, Span key, Element *e, Span group, Given *g,
+                       const StreamId *ids, size_t n) noexcept nogil:
+    cdef Buffer marks
+    memset(&marks, 0, sizeof(Buffer))
+    gather_marks(k, e, ids, n, &marks)
+    e = give_marks(k, db, key, e, group, g, &marks)
+    buffer_free(&marks)
+    return e
+
+
+cdef void gather_elsewhere(Kernel *k, Element *e, Collection *c, const Buffer *marks,
+                           Buffer *out) noexcept nogil:
+    """What would be a hole of the latest CREATE as it gives out `marks`, although another of the
+    name has given it out: two that two replicas made while they were apart, and read for long."""
+    cdef const Marks *v = marks_of(c)
+    cdef Buffer tops
+    cdef Marks m
+    cdef const Mark *x
+    cdef Mark *top
+    cdef size_t i, j
+    memset(&tops, 0, sizeof(Buffer))
+    for i in range(mark_count(marks)):
+        x = mark_at(marks, i)
+        top = of_actor(&tops, x.actor)
+        if top == NULL:
+            mark_put(&tops, x)
+        elif mark_order(top, x) < 0:
+            top[0] = x[0]
+    m = v[0]
+    memset(&m.odd, 0, sizeof(Buffer))
+    for i in range(mark_count(&tops)):
+        x = mark_at(&tops, i)
+        note_holes(k, element_collection(e, T_STREAM), &m, of_actor(&m.given, x.actor), x)
+    for i in range(mark_count(&m.odd)):
+        x = mark_at(&m.odd, i)
+        for j in range(1, groups_data(c).loaded):
+            if is_given_out(&v[j], x) and mark_count(out) < ELSEWHERE_MOST:
+                buffer_add(out, x, sizeof(Mark))
+                break
+    buffer_free(&m.odd)
+    buffer_free(&tops)
+
+
 cdef Element *group_deliver(Kernel *k, uint32_t db, Span key, Element *e, Span group, Span consumer,
                             const StreamId *ids, size_t n, int noack) noexcept nogil:
     cdef GroupView view
+    cdef Buffer marks, elsewhere
     cdef Given g
     if not given_begin(k, e, group, consumer, &view, &g):
         return e
+    memset(&marks, 0, sizeof(Buffer))
+    memset(&elsewhere, 0, sizeof(Buffer))
+    gather_marks(k, e, ids, n, &marks)
+    if groups_data(<Collection*>view.of).loaded > 1:
+        gather_elsewhere(k, e, <Collection*>view.of, &marks, &elsewhere)
+    if elsewhere.n and op_used(k) <= OP_PIECE:      # not for each of many streams
+        g.flags = G_NO_RECORDS
+        e = give_marks(k, db, key, e, group, &g, &elsewhere)
     g.flags = G_NO_RECORDS if noack else 0
-    return give_out(k, db, key, e, group, &g, ids, n)
+    e = give_marks(k, db, key, e, group, &g, &marks)
+    buffer_free(&marks)
+    buffer_free(&elsewhere)
+    return e
 
 
 cdef Element *pending_remove(Kernel *k, uint32_t db, Span key, Element *e, Span group,

@@ -37,7 +37,9 @@ cdef struct PendingView:
 
 cdef int group_find(Kernel *k, Collection *s, Span name, GroupView *out) noexcept nogil
 cdef size_t group_count(Kernel *k, Collection *s) noexcept nogil
-# By name: start with *at = 0; 0 at the end.
+# Makes g.pending and g.consumers exact, where several CREATEs have made the name; O(records) then.
+cdef void group_counted(Kernel *k, GroupView *g) noexcept nogil
+# By name: start with *at = 0; 0 at the end. Counted.
 cdef int group_next(Kernel *k, Collection *s, size_t *at, GroupView *out) noexcept nogil
 cdef int consumer_find(Kernel *k, const GroupView *g, Span name, ConsumerView *out) noexcept nogil
 cdef int consumer_next(Kernel *k, const GroupView *g, size_t *at,

@@ -26,11 +26,11 @@ cdef StreamId last_delivered(Collection *c) noexcept nogil:
 
 
 cdef int group_view(Kernel *k, Collection *c, Element *m, GroupView *out) noexcept nogil:
-    """But for how much is read and is to be."""
+    """But for how much is read and is to be. Of several CREATEs no less than what is pending, and
+    no fewer than the consumers (group_counted)."""
     cdef Marks *v
     cdef Buffer head
-    cdef ConsumerView consumer
-    cdef size_t begin, end, i = 0
+    cdef size_t begin, end
     load_marks(k, c, m)
     memset(out, 0, sizeof(GroupView))
     out.name = name_group(m)
@@ -43,14 +43,29 @@ cdef int group_view(Kernel *k, Collection *c, Element *m, GroupView *out) noexce
     memset(&head, 0, sizeof(Buffer))
     name_begin(&head, G_RECORD, out.name)
     range_behind(c, &head, &begin, &end)
-    out.pending = end - begin if out.creates == 1 else count_ids(c, begin, end)
+    out.pending = end - begin
     name_begin(&head, G_CONSUMER, out.name)
     range_behind(c, &head, &begin, &end)
     buffer_free(&head)
-    out.consumers = end - begin if out.creates == 1 else 0
-    while out.creates != 1 and next_consumer(k, out, &i, &consumer):
-        out.consumers += 1
+    out.consumers = end - begin
     return 1
+
+
+cdef void group_counted(Kernel *k, GroupView *g) noexcept nogil:
+    cdef Collection *c = <Collection*>g.of
+    cdef ConsumerView consumer
+    cdef Buffer head
+    cdef size_t begin, end, i = 0
+    if g.creates == 1:
+        return
+    memset(&head, 0, sizeof(Buffer))
+    name_begin(&head, G_RECORD, g.name)
+    range_behind(c, &head, &begin, &end)
+    buffer_free(&head)
+    g.pending = count_ids(c, begin, end)
+    g.consumers = 0
+    while next_consumer(k, g, &i, &consumer):
+        g.consumers += 1
 
 
 cdef int group_find(Kernel *k, Collection *s, Span name, GroupView *out) noexcept nogil:
@@ -105,6 +120,7 @@ cdef int group_next(Kernel *k, Collection *s, size_t *at, GroupView *out) noexce
         return 0
     at[0] += 1
     group_view(k, c, m, out)
+    group_counted(k, out)
     group_new(k, s, out, NULL, &walk)
     out.lag = 0
     if stream_next(&walk):
@@ -197,6 +213,21 @@ cdef void consumer_called(Kernel *k, const GroupView *g, Span name) noexcept nog
         x = element_new(k, content(&b), hash, E_PLAIN | E_BARE, sizeof(k.now))
         table_add(calls, x)
     memcpy(element_value(x), &k.now, sizeof(k.now))
+    buffer_free(&b)
+
+
+cdef void consumer_forget(Kernel *k, const GroupView *g, Span name) noexcept nogil:
+    """Its calls."""
+    cdef Table *calls = &groups_data(<Collection*>g.of).calls
+    cdef Buffer b
+    cdef Element *x
+    memset(&b, 0, sizeof(Buffer))
+    name_begin(&b, G_CONSUMER, g.name)
+    add_bytes(&b, name)
+    x = table_find(calls, b.p, b.n, key_hash(k, b.p, b.n))
+    if x != NULL:
+        table_remove(calls, x)
+        mem_free(x)
     buffer_free(&b)
 
 

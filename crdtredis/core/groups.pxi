@@ -679,7 +679,8 @@ cdef Mark entry_mark(Kernel *k, Element *m) noexcept nogil:
 
 cdef void note_holes(Kernel *k, Collection *stream, Marks *m, const Mark *last,
                      const Mark *x) noexcept nogil:
-    """What is there of the actor behind `last` (NULL: its first) and before x."""
+    """What is there of the actor behind `last` (NULL: its first) and before x. Ids are in the order
+    of seq, but begin anew where all was removed and XSETID set the top back."""
     cdef StreamId low
     cdef OrderCursor at
     cdef Item *item
@@ -687,7 +688,7 @@ cdef void note_holes(Kernel *k, Collection *stream, Marks *m, const Mark *last,
     cdef Mark y
     cdef size_t i
     memset(&low, 0, sizeof(StreamId))
-    if last != NULL:
+    if last != NULL and not id_below(x.id, last.id):
         low = last.id
     item = order_at(order_of(stream), rank_of(stream, low), &at)
     while item != NULL and not id_below(x.id, id_of(element_key(item.e))):
@@ -847,22 +848,32 @@ cdef void forget_places(Collection *c) noexcept nogil:
     table_init(&g.places)
 
 
+cdef void forget_place(Kernel *k, Collection *c, Span group) noexcept nogil:
+    """That of one group."""
+    cdef Groups *g = groups_data(c)
+    cdef Element *x = table_find(&g.places, group.p, group.n, key_hash(k, group.p, group.n))
+    if x != NULL:
+        table_remove(&g.places, x)
+        mem_free(x)
+
+
 # ---- applying ------------------------------------------------------------------------------------
 
 cdef int cut_marks(const Applying *op, Marks *m, StreamId from_, StreamId to) noexcept nogil:
     """What op observed of entries with these ids is gone. 1 where that changed anything."""
-    cdef size_t i = 0, n = m.odd.n
+    cdef size_t i, n = mark_count(&m.odd), left = 0
     cdef uint16_t slot
     cdef Mark *x
-    while i < mark_count(&m.odd):
+    for i in range(n):
         x = mark_at(&m.odd, i)
         slot = actors_find(op.actors, x.actor)
         if (not id_below(x.id, from_) and not id_below(to, x.id)
                 and (op.local or (slot != NO_SLOT and observed(op, make_dot(slot, x.seq))))):
-            mark_take(&m.odd, i)
-        else:
-            i += 1
-    return m.odd.n != n
+            continue
+        mark_at(&m.odd, left)[0] = x[0]
+        left += 1
+    m.odd.n = left * sizeof(Mark)
+    return left != n
 
 
 cdef void groups_cut(Kernel *k, const Applying *op, Collection *c, StreamId from_,

@@ -604,19 +604,20 @@ cdef int tidy_marks(Joining *j, Collection *stream, Marks *m) noexcept nogil:
     cdef Mark *x
     cdef char name[16]
     cdef uint64_t dot
-    cdef size_t i = 0, n = m.odd.n
+    cdef size_t i, n = mark_count(&m.odd), left = 0
     cdef Said w
-    while i < mark_count(&m.odd):
+    for i in range(n):
         x = mark_at(&m.odd, i)
         dot = create_dot(k, x.actor, x.seq)
         put_id(name, x.id)
         e = table_find(&stream.table, name, STREAM_ID, key_hash(k, name, STREAM_ID))
         if ((e == NULL or not write_of(e, dot, &w)) and dot
                 and (observed(&j.op, dot) or observed_before(j, dot))):
-            mark_take(&m.odd, i)
-        else:
-            i += 1
-    return m.odd.n != n
+            continue
+        mark_at(&m.odd, left)[0] = x[0]
+        left += 1
+    m.odd.n = left * sizeof(Mark)
+    return left != n
 
 
 cdef void tidy_large(Joining *j) noexcept nogil:

@@ -24,8 +24,7 @@ from crdtredis.buffer cimport (Buffer, Span, buffer_add, buffer_free, buffer_nee
 
 cdef enum:
     CONSUMED_CHAINS = 64
-    CONSUMED_WAITERS = 1000         # clients at a key that are looked at
-    CONSUMED_SLICE = 5000           # groups that are looked at in one go
+    CONSUMED_SLICE = 10000          # groups, and clients that wait, that are looked at in one go
 
 
 cdef inline Span consumed_key(const Consumed *x) noexcept nogil:
@@ -189,28 +188,30 @@ cdef int waits_with(Dispatch *d, Wait *w, Span group) noexcept nogil:
     return 0
 
 
-cdef int is_awaited(Dispatch *d, const Consumed *x) noexcept nogil:
-    """Does a client wait with it? Where very many wait at its key, one of them will be taken for
-    it."""
+cdef int is_awaited(Dispatch *d, const Consumed *x, int64_t *work) noexcept nogil:
+    """Does a client wait with it? Where very many wait at its key, or no work is left, one of them
+    will be taken for it."""
     cdef Watch *watch = watch_hold(d.kernel, x.db, consumed_key(x))
     cdef Waiter *w = NULL
-    cdef int i = 0, found = 0
+    cdef int found = 0
     if watch.waiters != NULL:
         w = (<WaitQueue*>watch.waiters + <int>T_STREAM).first
     while w != NULL and not found:
-        found = i == CONSUMED_WAITERS or waits_with(d, w.wait, consumed_group(x))
+        work[0] -= 1 + <int64_t>(w.wait.args.n >> 8)
+        found = work[0] < 0 or waits_with(d, w.wait, consumed_group(x))
         w = w.next
-        i += 1
     watch_release(d.kernel, watch)
     return found
 
 
 cdef void end_consumed(Dispatch *d) noexcept nogil:
     cdef Consumers *s = &d.consumers
-    cdef uint32_t n = min(s.used_n, <uint32_t>CONSUMED_SLICE)
-    while n and s.first.used + s.patience <= d.steady:
+    cdef uint32_t n = s.used_n
+    cdef int64_t work = CONSUMED_SLICE
+    while n and work > 0 and s.first.used + s.patience <= d.steady:
         n -= 1
-        if is_awaited(d, s.first):
+        work -= 1
+        if is_awaited(d, s.first, &work):
             consumed_use(d, s.first)
         else:
             consumed_end(d, s.first)

@@ -329,7 +329,7 @@ class Consumers:
         """Returns the newest op made here until then; None: what is linked has changed meanwhile.
         """
         rights: list[tuple[Group, Right | None]] = []
-        if self.mode is None:
+        if self.mode is None and mode is not Mode.ALL:
             await self._tell(Mode.NOTHING, [])                  # and forget what was said before
         if mode != self.mode:
             self._told = {}                                     # nor does the engine know any more

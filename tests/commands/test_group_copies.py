@@ -218,14 +218,15 @@ def test_each_end_of_a_payload_and_false_counts(c):
     assert c("EXISTS", "s") == 0
 
 
-def test_groups_that_are_more_than_an_op_holds(c):
-    """Each record of a consumer takes a name of 1 kB when it stands alone."""
-    c("SET", "big", "v" * (100 << 20))
-    records = tuple((i, NOW + i, 1) for i in range(1, 3000))
-    body = stream(19, group(19, records=records, consumers=(
-        (b"c" * (1 << 20), tuple(i for i, _, _ in records)),)))
-    assert "large" in c.error("RESTORE", "s", 0, seal(body))
-    assert c("EXISTS", "s") == 0
+def test_names_in_payloads_are_bounded(c):
+    """Each record takes that of its group and its owner."""
+    for most, over in ((b"n" * 512, b"c"), (b"n" * 513, b"c"), (b"n", b"c" * 513)):
+        body = stream(19, group(19, most, records=((1, NOW, 1),), consumers=((over, (1,)),)))
+        if len(most) > 512 or len(over) > 512:
+            assert c.error("RESTORE", "s", 0, seal(body)) == "ERR Bad data format"
+        else:
+            c("RESTORE", "t", 0, seal(body))
+    assert c("EXISTS", "s", "t") == 1
 
 
 def test_a_record_whose_owner_went_with_another_group():

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from crdtredis._core import probe_memory
 from tests.commands.run import NOW, Client, exchange
 from tests.commands.test_blocking import blocks, clients, got, later
 
@@ -434,3 +435,35 @@ def test_much_is_pending_with_many_consumers():
     assert quick(2, c, "XACK", "s", "g", *(f"{i}-0" for i in range(n, 0, -2)),
                  *(f"{i}-0" for i in range(1, n))) == n
     c.replica.check()
+
+
+def test_names_are_bounded(c):
+    """Each record holds both: a longer one times a million records would fill the memory."""
+    long = "ERR the name of a group or consumer is longer than 512 bytes"
+    most, over = "n" * 512, "n" * 513
+    c("XADD", "named", "1-1", "f", "v")
+    assert c.error("XGROUP", "CREATE", "named", over, 0) == long
+    c("XGROUP", "CREATE", "named", most, 0)
+    digest = c.replica.digest()
+    for argv in (["XGROUP", "CREATECONSUMER", "named", most, over],
+                 ["XREADGROUP", "GROUP", most, over, "STREAMS", "named", ">"],
+                 ["XCLAIM", "named", most, over, 0, "1-1", "FORCE"],
+                 ["XAUTOCLAIM", "named", most, over, 0, 0]):
+        assert c.error(*argv) == long
+    assert c.replica.digest() == digest
+    assert len(c("XREADGROUP", "GROUP", most, most, "STREAMS", "named", ">")) == 1
+    payload = c("DUMP", "named")
+    c("RESTORE", "again", 0, payload)
+    assert c("XPENDING", "again", most, "-", "+", 9)[0][1] == most.encode()
+
+
+def test_consumers_that_are_gone_leave_nothing(c):
+    for i in range(1, 601):
+        c("XADD", "s", f"{i}-0", "f", "v")
+    c("XREADGROUP", "GROUP", "g", "x", "STREAMS", "s", ">")
+    before = probe_memory()[1]
+    for i in range(500):
+        name = f"{i}".ljust(512, "n")
+        c("XGROUP", "CREATECONSUMER", "s", "g", name)
+        c("XGROUP", "DELCONSUMER", "s", "g", name)
+    assert probe_memory()[1] < before + 20_000

@@ -111,6 +111,64 @@ def test_what_hides_at_a_place_is_new_when_it_shows():
         node.receive(c.log)
 
 
+def test_what_hides_below_a_top_that_was_set_back():
+    a, b = two("10-1")
+    assert read(a) == ["10-1"]
+    a("XTRIM", "s", "MAXLEN", 0), a("XSETID", "s", "1-0")
+    meet(a, b)
+    a("XADD", "s", "5-1", "f", "a"), a("XADD", "s", "6-1", "f", "a")
+    b.replica.now += 5
+    b("XADD", "s", "5-1", "f", "b")
+    c = Node("c", seed=3)
+    c.receive(b.log)
+    a.receive(b.log[b.told:])
+    assert read(a) == ["5-1", "6-1"]
+    c("XDEL", "s", "5-1")                       # b's, for it knows no other
+    a.receive(c.log)
+    assert read(a) == ["5-1"], "a's"
+
+
+def apart(n: int) -> tuple[Node, Node]:
+    """Each has made the group, not knowing of the other; a has given out n entries, and b's CREATE
+    is the later."""
+    a, b = Node("a"), Node("b", seed=2)
+    a("XGROUP", "CREATE", "s", "g", 0, "MKSTREAM")
+    for i in range(1, n + 1):
+        a("XADD", "s", f"{i}-1", "f", "v")
+    b.replica.now += 5
+    b("XGROUP", "CREATE", "s", "g", 0, "MKSTREAM")
+    assert read(a) == [f"{i}-1" for i in range(1, n + 1)]
+    a.told = b.told = 0
+    meet(a, b)
+    return a, b
+
+
+def test_what_was_given_out_apart_is_no_hole():
+    a, b = apart(4000)
+    before = probe_memory()[1]
+    assert read(a) == read(b) == [], "either has been given out"
+    a("XADD", "s", "5000-1", "f", "v")
+    assert read(a) == ["5000-1"]
+    meet(a, b)
+    a("XADD", "s", "5001-1", "f", "v"), meet(a, b)
+    assert read(b, "y") == ["5001-1"]
+    meet(a, b)
+    assert a("XPENDING", "s", "g")[0] == 4002 and probe_memory()[1] < before + 8000
+    a("XTRIM", "s", "MAXLEN", 1)
+    meet(a, b)
+    assert read(a) == read(b) == []
+
+
+def test_what_one_of_two_had_not_given_out_is_new():
+    a, b = apart(3)
+    a("XADD", "s", "4-1", "f", "v"), a("XADD", "s", "5-1", "f", "v")
+    meet(a, b)
+    assert read(b, "y", "COUNT", 1) == ["4-1"]
+    assert read(a) == ["4-1", "5-1"]
+    meet(a, b)
+    assert read(a) == read(b) == []
+
+
 def test_a_hole_goes_with_its_entry():
     a, b = two()
     a("XADD", "s", "5-1", "f", "a"), a("XADD", "s", "6-1", "f", "a")

@@ -1,6 +1,8 @@
 """Room at max_memory: when keys are evicted, and what is told of it."""
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from tests.commands.run import NOW, Client
@@ -10,7 +12,9 @@ ROOM = 200_000                      # bytes beside what an empty server takes
 
 
 def cache(policy: str = "allkeys-lru", room: int = ROOM, **options) -> Client:
-    """tenacity: unless given without a bound of time, which a busy machine would reach."""
+    """tenacity: unless given without a bound of time, which a busy machine would reach. What other
+    tests have left counts in what is used, and goes at any moment."""
+    gc.collect()
     c = Client()
     c.executor.set_eviction(policy, **{"tenacity": 100} | options)
     c.executor.max_memory = used(c) + room
