@@ -1,6 +1,5 @@
 # cython: language_level=3
-"""Consumer groups of streams: XGROUP, XREADGROUP, XACK, XPENDING, XCLAIM, XAUTOCLAIM, XINFO GROUPS
-and CONSUMERS.
+"""Consumer groups of streams: XGROUP, XREADGROUP, XACK, XPENDING, XCLAIM, XAUTOCLAIM.
 
 A group knows of each entry whether it has given it out, whatever its id is, so an entry that comes
 late from a peer is new to it. What is given out where, and what two replicas do to one record, is
@@ -13,13 +12,13 @@ from libc.stdlib cimport qsort
 from libc.string cimport memchr, memcmp, memset, strlen
 
 from crdtredis._core cimport (ELSEWHERE_ROOM, STREAM_ID, T_STREAM, Collection, ConsumerView,
-                              Element, GroupView, Item, Kernel, PendingView, StreamCursor,
-                              StreamId, consumer_called, consumer_find, consumer_next,
-                              consumer_remove, consumer_there, consumer_touch, element_key,
-                              group_count, group_counted, group_create, group_deliver,
-                              group_destroy, group_find, group_new, group_next, group_set, id_of,
-                              key_prepare, op_room, pending_claim, pending_from, pending_last,
-                              pending_remove, stream_len, stream_next, stream_seek, stream_top)
+                              Element, GroupView, Item, PendingView, StreamCursor, StreamId,
+                              consumer_called, consumer_find, consumer_next, consumer_remove,
+                              consumer_there, consumer_touch, element_key, group_counted,
+                              group_create, group_deliver, group_destroy, group_find, group_new,
+                              group_set, id_of, key_prepare, op_room, pending_claim, pending_from,
+                              pending_last, pending_remove, stream_len, stream_next, stream_seek,
+                              stream_top)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_SCRIPT, Call, consume, is_word, native,
                                 refuse, refuse_syntax, wait_for_keys, wait_is_over,
                                 wait_to_answer)
@@ -31,12 +30,11 @@ from crdtredis.commands.members cimport find_members
 from crdtredis.commands.stream_ids cimport (GROUP_NAME_MOST, id_order, id_up, is_one,
                                             parse_id, stream_id)
 from crdtredis.commands.streams cimport (by_id, find_stream, read_block, read_bound, read_count,
-                                         read_id, refuse_blocking, refuse_subcommand, reply_entry,
-                                         reply_id)
+                                         read_id, refuse_subcommand, reply_entry, reply_id)
 from crdtredis.errors cimport (AUTOCLAIM_COUNT, AUTOCLAIM_IDLE, CLAIM_IDLE, CLAIM_IDLE_OPTION,
-                               CLAIM_RETRYCOUNT, CLAIM_TIME, DOLLAR_OF_XREAD, ENTRIES_READ_NEGATIVE,
-                               GROUP_EXISTS, GROUP_MISSING, GROUP_NAME_LONG, GROUP_NEEDS_KEY,
-                               NO_SUCH_KEY, XREADGROUP_UNBALANCED)
+                               CLAIM_RETRYCOUNT, CLAIM_TIME, DOLLAR_OF_XREAD,
+                               ENTRIES_READ_NEGATIVE, GROUP_EXISTS, GROUP_MISSING, GROUP_NAME_LONG,
+                               GROUP_NEEDS_KEY, XREADGROUP_UNBALANCED)
 from crdtredis.numbers cimport format_int64, parse_int64
 
 from functools import partial
@@ -355,9 +353,6 @@ cdef int read_reading(Call *c, GroupRead *o) noexcept nogil:
     while i < c.argc and not o.first:
         more = c.argc - i - 1
         if more and is_word(c.argv[i], "BLOCK"):
-            if c.client.flags & CLIENT_SCRIPT:
-                refuse_blocking(c)
-                return 0
             i += 1
             if not read_block(c, c.argv[i], &o.timeout):
                 return 0
@@ -909,74 +904,6 @@ cdef void xautoclaim(Call *c) noexcept nogil:
     buffer_free(&gone)
 
 
-# ---- XINFO ---------------------------------------------------------------------------------------
-cdef void word(Call *c, const char *text) noexcept nogil:
-    reply_bulk(c.reply, text, strlen(text))
-
-
-cdef void number(Call *c, const char *name, int64_t v) noexcept nogil:
-    word(c, name)
-    reply_int(c.reply, v)
-
-
-cdef void number_or_null(Call *c, const char *name, int64_t v) noexcept nogil:
-    word(c, name)
-    if v < 0:
-        reply_null(c.reply)
-    else:
-        reply_int(c.reply, v)
-
-
-cdef void xinfo_groups(Call *c) noexcept nogil:
-    cdef Element *e
-    cdef Collection *s
-    cdef GroupView g
-    cdef size_t at = 0
-    if find_members(c, c.argv[2], T_STREAM, &e, &s) == REFUSED:
-        return
-    if s == NULL:
-        refuse(c, NO_SUCH_KEY)
-        return
-    reply_array(c.reply, group_count(c.kernel, s))
-    while group_next(c.kernel, s, &at, &g):
-        reply_map(c.reply, 6)
-        word(c, "name")
-        reply_bulk(c.reply, g.name.p, g.name.n)
-        number(c, "consumers", g.consumers)
-        number(c, "pending", g.pending)
-        word(c, "last-delivered-id")
-        reply_id(c, g.last)
-        number_or_null(c, "entries-read", g.read)
-        number_or_null(c, "lag", g.lag)
-
-
-cdef void xinfo_consumers(Call *c) noexcept nogil:
-    cdef Under u
-    cdef Buffer all
-    cdef ConsumerView *x
-    cdef size_t i, n
-    cdef int found = find_group(c, c.argv[2], c.argv[3], &u)
-    if found == REFUSED:
-        return
-    if u.s == NULL:
-        refuse(c, NO_SUCH_KEY)
-        return
-    if not found:
-        refuse_group_of(c, u.name, u.key)
-        return
-    n = list_consumers(c, &u.g, &all)
-    x = <ConsumerView*>all.p
-    reply_array(c.reply, n)
-    for i in range(n):
-        reply_map(c.reply, 4)
-        word(c, "name")
-        reply_bulk(c.reply, x[i].name.p, x[i].name.n)
-        number(c, "pending", x[i].pending)
-        number(c, "idle", max(c.kernel.now - x[i].seen, <int64_t>0))
-        number(c, "inactive", c.kernel.now - x[i].active if x[i].active >= 0 else -1)
-    buffer_free(&all)
-
-
 # ---- registration --------------------------------------------------------------------------------
 _of_one_key = partial(command, keys=(1, 1, 1), group="stream", since="5.0.0")
 _xgroup = partial(command, keys=(2, 2, 1), group="stream", since="5.0.0",
@@ -1027,8 +954,3 @@ _of_one_key("XAUTOCLAIM key group consumer min-idle-time start [COUNT count] [JU
             summary="Takes over pending entries that are idle.",
             replicas="The owner of a pending entry is a register; a concurrent XACK wins.")(
             native(xautoclaim))
-command("XINFO|GROUPS key", arity=3, flags="readonly", keys=(2, 2, 1), access="RO access",
-        group="stream", since="5.0.0", summary="The groups of a stream.")(native(xinfo_groups))
-command("XINFO|CONSUMERS key group", arity=4, flags="readonly", keys=(2, 2, 1),
-        access="RO access", group="stream", since="5.0.0", tips="nondeterministic_output",
-        summary="The consumers of a group.")(native(xinfo_consumers))

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""XINFO STREAM: what a stream is, and with FULL what its groups have given out.
+"""XINFO: what a stream is, what its groups have given out, and to whom.
 
 `lag` is the number of entries that are new to the group, always; Redis does not know it where
 entries were removed.
@@ -8,16 +8,16 @@ from libc.stddef cimport size_t
 from libc.stdint cimport UINT64_MAX, int64_t
 from libc.string cimport strlen
 
-from crdtredis._core cimport (T_STREAM, Collection, ConsumerView, GroupView, Kernel, PendingView,
-                              StreamCursor, StreamId, group_count, group_next, pending_from,
-                              stream_added, stream_len, stream_max_deleted, stream_next,
-                              stream_seek, stream_top)
+from crdtredis._core cimport (T_STREAM, Collection, ConsumerView, Element, GroupView, Kernel,
+                              PendingView, StreamCursor, StreamId, group_count, group_find,
+                              group_next, pending_from, stream_added, stream_len,
+                              stream_max_deleted, stream_next, stream_seek, stream_top)
 from crdtredis._engine cimport Call, is_word, native, refuse
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_free, span
 from crdtredis.commands.common cimport FOUND, MISSING, read_int
-from crdtredis.commands.groups cimport list_consumers
-from crdtredis.commands.members cimport read_members
+from crdtredis.commands.groups cimport list_consumers, refuse_group_of
+from crdtredis.commands.members cimport find_members, read_members
 from crdtredis.commands.stream_ids cimport id_up, stream_id
 from crdtredis.commands.streams cimport refuse_subcommand, reply_id, reply_range
 from crdtredis.errors cimport NO_SUCH_KEY
@@ -159,9 +159,66 @@ cdef void xinfo_stream(Call *c) noexcept nogil:
         reply_null(c.reply)
 
 
+cdef int find_asked(Call *c, Collection **s) noexcept nogil:
+    """As find_told, but neither a hit nor a miss."""
+    cdef Element *e
+    if find_members(c, c.argv[2], T_STREAM, &e, s) == MISSING:
+        refuse(c, NO_SUCH_KEY)
+    return s[0] != NULL
+
+
+cdef void xinfo_groups(Call *c) noexcept nogil:
+    cdef Collection *s
+    cdef GroupView g
+    cdef size_t at = 0
+    if not find_asked(c, &s):
+        return
+    reply_array(c.reply, group_count(c.kernel, s))
+    while group_next(c.kernel, s, &at, &g):
+        reply_map(c.reply, 6)
+        reply_word(c, "name")
+        reply_bulk(c.reply, g.name.p, g.name.n)
+        reply_word_int(c, "consumers", g.consumers)
+        reply_word_int(c, "pending", g.pending)
+        reply_word(c, "last-delivered-id")
+        reply_id(c, g.last)
+        reply_known(c, "entries-read", g.read)
+        reply_known(c, "lag", g.lag)
+
+
+cdef void xinfo_consumers(Call *c) noexcept nogil:
+    cdef Collection *s
+    cdef GroupView g
+    cdef Buffer all
+    cdef ConsumerView *x
+    cdef size_t i, n
+    if not find_asked(c, &s):
+        return
+    if not group_find(c.kernel, s, c.argv[3], &g):
+        refuse_group_of(c, c.argv[3], c.argv[2])
+        return
+    n = list_consumers(c, &g, &all)
+    x = <ConsumerView*>all.p
+    reply_array(c.reply, n)
+    for i in range(n):
+        reply_map(c.reply, 4)
+        reply_word(c, "name")
+        reply_bulk(c.reply, x[i].name.p, x[i].name.n)
+        reply_word_int(c, "pending", x[i].pending)
+        reply_word_int(c, "idle", max(c.kernel.now - x[i].seen, <int64_t>0))
+        reply_word_int(c, "inactive",
+                       c.kernel.now - x[i].active if x[i].active >= 0 else -1)
+    buffer_free(&all)
+
+
 # ---- registration --------------------------------------------------------------------------------
 container("XINFO", "stream", "5.0.0", "What the server knows about a stream.")
 command("XINFO|STREAM key [FULL [COUNT count]]", arity=-3, flags="readonly", keys=(2, 2, 1),
         access="RO access", group="stream", since="5.0.0",
         complexity="O(N) with N entries answered", summary="The state of a stream.")(
         native(xinfo_stream))
+command("XINFO|GROUPS key", arity=3, flags="readonly", keys=(2, 2, 1), access="RO access",
+        group="stream", since="5.0.0", summary="The groups of a stream.")(native(xinfo_groups))
+command("XINFO|CONSUMERS key group", arity=4, flags="readonly", keys=(2, 2, 1),
+        access="RO access", group="stream", since="5.0.0", tips="nondeterministic_output",
+        summary="The consumers of a group.")(native(xinfo_consumers))

@@ -12,7 +12,6 @@ cdef int read_id(Call *c, Span arg, StreamId *id, uint64_t missing, int *whole) 
 cdef int read_bound(Call *c, Span arg, StreamId *id, int is_end) noexcept nogil
 cdef int read_count(Call *c, Span arg, int64_t *count) noexcept nogil
 cdef int read_block(Call *c, Span arg, int64_t *ms) noexcept nogil
-cdef void refuse_blocking(Call *c) noexcept nogil
 # of XGROUP, XINFO: options that do not fit argv[1]
 cdef void refuse_subcommand(Call *c, const char *container) noexcept nogil
 cdef int by_id(const void *a, const void *b) noexcept nogil             # for qsort

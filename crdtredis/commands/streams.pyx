@@ -555,8 +555,17 @@ cdef Collection *find_stream(Call *c, Span key) noexcept nogil:
     return key_collection(c.kernel, key_find(c.kernel, c.db, key), T_STREAM)
 
 
+cdef void refuse_blocking(Call *c) noexcept nogil:
+    cdef char text[256]
+    snprintf(text, sizeof(text), XREAD_BLOCKS, <int>min(c.argv[0].n, <size_t>64), c.argv[0].p)
+    refuse(c, text)
+
+
 cdef int read_block(Call *c, Span arg, int64_t *ms) noexcept nogil:
     """A time limit in ms; 0 after a refusal."""
+    if c.client.flags & CLIENT_SCRIPT:
+        refuse_blocking(c)
+        return 0
     if c.client.wait != NULL:                   # it has been read
         ms[0] = 0
         return 1
@@ -569,12 +578,6 @@ cdef int read_block(Call *c, Span arg, int64_t *ms) noexcept nogil:
     else:
         return 1
     return 0
-
-
-cdef void refuse_blocking(Call *c) noexcept nogil:
-    cdef char text[256]
-    snprintf(text, sizeof(text), XREAD_BLOCKS, <int>min(c.argv[0].n, <size_t>64), c.argv[0].p)
-    refuse(c, text)
 
 
 # How XREAD reads.
@@ -594,9 +597,6 @@ cdef int read_options(Call *c, ReadOptions *o) noexcept nogil:
     while i < c.argc and not o.first:
         more = c.argc - i - 1
         if more and is_word(c.argv[i], "BLOCK"):
-            if c.client.flags & CLIENT_SCRIPT:
-                refuse_blocking(c)
-                return 0
             i += 1
             if not read_block(c, c.argv[i], &o.timeout):
                 return 0

@@ -161,12 +161,10 @@ cdef void gather_marks(Kernel *k, Element *e, const StreamId *ids, size_t n,
                        Buffer *marks) noexcept nogil:
     """Of entries that are there."""
     cdef Collection *s = element_collection(e, T_STREAM)
-    cdef char name[16]
     cdef Mark x
     cdef size_t i
     for i in range(n):
-        put_id(name, ids[i])
-        x = entry_mark(k, table_find(&s.table, name, STREAM_ID, key_hash(k, name, STREAM_ID)))
+        x = entry_mark(k, entry_of(k, s, ids[i]))
         buffer_add(marks, &x, sizeof(Mark))
 
 
