@@ -5,6 +5,7 @@ CRDT_REDIS_BUILD chooses the kind: "release" (default), "debug" (assertions, no 
 and coverage for libFuzzer: clang; tests/fuzz/run.py).
 """
 import ast
+import fcntl
 import json
 import os
 import shutil
@@ -47,7 +48,6 @@ def declare_texts():
 
 
 need_compiler()
-declare_texts()
 SANITIZE = ["-O1", "-g", "-DCRDT_DEBUG=1", "-fno-omit-frame-pointer",
             "-fno-sanitize-recover=undefined"]
 KINDS = {
@@ -73,5 +73,12 @@ DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False, "c
               "initializedcheck": False,
               "embedsignature": True}
 
-setup(ext_modules=cythonize(list(extensions()), compiler_directives=DIRECTIVES),
+# What is generated stands beside the sources, so builds side by side (of other kinds, too) do that
+# one after the other: the second finds all of it up to date, and nothing half-written.
+with open("setup.py") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    declare_texts()
+    modules = cythonize(list(extensions()), compiler_directives=DIRECTIVES)
+
+setup(ext_modules=modules,
       options={"build_ext": {"parallel": os.cpu_count()}})
