@@ -73,12 +73,13 @@ DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False, "c
               "initializedcheck": False,
               "embedsignature": True}
 
-# What is generated stands beside the sources, so builds side by side (of other kinds, too) do that
-# one after the other: the second finds all of it up to date, and nothing half-written.
-with open("setup.py") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    declare_texts()
-    modules = cythonize(list(extensions()), compiler_directives=DIRECTIVES)
+# What is generated stands beside the sources. So of builds side by side (of other kinds, too) one
+# generates at a time, and none while another compiles; it finds all up to date, not half-written.
+lock = open("setup.py")
+fcntl.flock(lock, fcntl.LOCK_EX)
+declare_texts()
+modules = cythonize(list(extensions()), compiler_directives=DIRECTIVES)
+fcntl.flock(lock, fcntl.LOCK_SH)
 
 setup(ext_modules=modules,
       options={"build_ext": {"parallel": os.cpu_count()}})

@@ -2,6 +2,7 @@
 code."""
 import asyncio
 import contextlib
+import re
 
 import aiohttp
 import pytest
@@ -19,10 +20,13 @@ OURS = {"Content-Type": CONTENT_TYPE, "X-Replica": "a"}
 
 
 async def spoken(node, head: str, body: bytes = b"") -> bytes:
-    """What comes back for a request written by hand, up to the end of the connection."""
+    """What comes back for a request written by hand."""
     reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
     writer.write(head.replace("\n", "\r\n").encode() + b"\r\n" + body)
-    found = await asyncio.wait_for(reader.read(), 20)
+    async with asyncio.timeout(20):
+        found = await reader.readuntil(b"\r\n\r\n")
+        length = int(re.search(rb"(?i)content-length: (\d+)", found)[1])
+        found += await reader.readexactly(length)
     writer.close()
     return found
 

@@ -1,4 +1,4 @@
-"""Seeded clusters in CI: a fixed few thousand schedules, in blocks; world.py says how to run more,
+"""Seeded clusters in CI: two thousand fixed schedules, in blocks; world.py says how to run more,
 or one again."""
 import gc
 import os
@@ -7,7 +7,7 @@ import pytest
 
 from tests.simulation.world import check
 
-SCHEDULES = int(os.environ.get("CRDT_SIMULATION_SCHEDULES", "4000"))
+SCHEDULES = int(os.environ.get("CRDT_SIMULATION_SCHEDULES", "2000"))
 BLOCKS = 20
 
 
