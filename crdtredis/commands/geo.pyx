@@ -33,8 +33,8 @@ from libc.stdlib cimport qsort
 from libc.string cimport memset
 
 from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCursor, element_key,
-                              member_find, member_score, order_at, order_next, order_of, order_rank,
-                              score_sort_key)
+                              element_klen, member_find, member_score, order_at, order_next,
+                              order_of, order_rank, score_sort_key)
 from crdtredis._engine cimport Call, is_word, native, refuse, refuse_float, refuse_syntax
 from crdtredis._resp cimport (parse_double, reply_array, reply_bulk, reply_int, reply_null,
                               reply_null_array, reply_raw)
@@ -768,7 +768,7 @@ cdef void answer(Call *c, Query *q, Found *found, size_t n) noexcept nogil:
         f = &found[i]
         if more:
             reply_array(c.reply, 1 + more)
-        reply_bulk(c.reply, element_key(f.m), f.m.klen)
+        reply_bulk(c.reply, element_key(f.m), element_klen(f.m))
         if q.with_distance:
             reply_distance(c, f.away / q.area.unit)
         if q.with_score:

@@ -25,16 +25,15 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
-from crdtredis._core cimport (HOME_DB, SYSTEM_DB, T_HASH, T_LIST, T_NONE, T_SET, T_STREAM,
-                              T_STRING, T_ZSET, WALK_FORWARDS, Collection, Element, Kernel,
-                              StreamId, Walk, copy_size, db_flush, element_key, field_expire,
-                              flush_size, groups_carry, groups_put, home_find, is_hidden,
-                              key_collection, key_copy, key_deadline, key_delete, key_expire,
-                              key_find, key_random, key_touch, key_type, key_visible,
-                              next_random, op_room, put_shown,
-                              removal_size, stream_added, stream_max_deleted, stream_set_id,
-                              stream_top, table_count, table_next, walk_deadline, walk_next,
-                              walk_shown, walk_value)
+from crdtredis._core cimport (HOME_DB, SYSTEM_DB, T_HASH, T_LIST, T_NONE, T_SET, T_STREAM, T_STRING,
+                              T_ZSET, WALK_FORWARDS, Collection, Element, Kernel, StreamId, Walk,
+                              copy_size, db_flush, element_key, element_klen, element_name,
+                              field_expire, flush_size, groups_carry, groups_put, home_find,
+                              is_hidden, key_collection, key_copy, key_deadline, key_delete,
+                              key_expire, key_find, key_random, key_touch, key_type, key_visible,
+                              next_random, op_room, put_shown, removal_size, stream_added,
+                              stream_max_deleted, stream_set_id, stream_top, table_count,
+                              table_next, walk_deadline, walk_next, walk_shown, walk_value)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, caller_of, is_word, native,
                                 refuse, refuse_int, refuse_syntax, track_flush)
 from crdtredis._resp cimport (reply_bulk, reply_error_span, reply_int, reply_null, reply_ok,
@@ -280,17 +279,17 @@ cdef Element *next_shown(Kernel *k, uint32_t db, size_t *at, uint32_t *of) noexc
             of[0] = db
             at[0] = 0
         elif key_visible(k, e) and (of[0] != db
-                                    or not is_hidden(k, db, span(element_key(e), e.klen))):
+                                    or not is_hidden(k, db, element_name(e))):
             return e
 
 
 cdef void visit_key(void *arg, Element *e) noexcept nogil:
     cdef Scan *s = <Scan*>arg
-    if is_hidden(s.kernel, s.db, span(element_key(e), e.klen)):
-        e = home_find(s.kernel, s.db, span(element_key(e), e.klen))
+    if is_hidden(s.kernel, s.db, element_name(e)):
+        e = home_find(s.kernel, s.db, element_name(e))
     if (scan_matches(s, e) and key_visible(s.kernel, e)
         and (s.type == -1 or key_type(s.kernel, e) == s.type)):
-        scan_add(s, span(element_key(e), e.klen))
+        scan_add(s, element_name(e))
 
 
 cdef void keys(Call *c) noexcept nogil:
@@ -341,7 +340,7 @@ cdef void randomkey(Call *c) noexcept nogil:
     if e == NULL:
         reply_null(c.reply)
     else:
-        reply_bulk(c.reply, element_key(e), e.klen)
+        reply_bulk(c.reply, element_key(e), element_klen(e))
 
 
 cdef void dbsize(Call *c) noexcept nogil:
@@ -467,7 +466,7 @@ cdef size_t swap_size(Kernel *k, uint32_t db) noexcept nogil:
     cdef uint32_t of = HOME_DB + db
     cdef Element *e = next_shown(k, db, &at, &of)
     while e != NULL:
-        bytes += copy_size(k, e, e.klen)
+        bytes += copy_size(k, e, element_klen(e))
         e = next_shown(k, db, &at, &of)
     return bytes
 
@@ -484,7 +483,7 @@ cdef void db_unload(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
     while e != NULL:
         begin = b.n
         head.type = key_type(k, e)
-        head.klen = e.klen
+        head.klen = element_klen(e)
         head.members = 0
         head.deadline = key_deadline(k, e)
         if head.type == T_STREAM:

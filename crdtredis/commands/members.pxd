@@ -17,11 +17,12 @@ from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from crdtredis._core cimport (E_PLAIN, MANY_LIVE, T_NONE, Collection, Element, Kernel, Table,
-                              element_key, key_collection, key_deadline, key_delete, key_find,
-                              key_prepare, key_type, key_visible, member_find, member_lapsed,
-                              member_random, members_lapsed, member_remove, member_set, next_random,
-                              op_room, removal_size, table_add, table_clear, table_count,
-                              table_find, table_init, table_next, value_live)
+                              element_key, element_klen, element_name, key_collection, key_deadline,
+                              key_delete, key_find, key_prepare, key_type, key_visible, member_find,
+                              member_lapsed, member_random, member_remove, member_set,
+                              members_lapsed, next_random, op_room, removal_size, table_add,
+                              table_clear, table_count, table_find, table_init, table_next,
+                              value_live)
 from crdtredis._engine cimport Call, is_word, refuse, refuse_int, refuse_syntax, refuse_type
 from crdtredis._resp cimport reply_array, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
@@ -112,12 +113,12 @@ cdef inline Element *next_shown_member(Kernel *k, Collection *c, size_t *at) noe
 
 
 cdef inline Span member_name(Element *m) noexcept nogil:
-    return span(element_key(m), m.klen)
+    return element_name(m)
 
 
 cdef inline int has_member(Collection *c, Element *m) noexcept nogil:
     """Has c a member of the same name as m, which is of another collection?"""
-    m = table_find(&c.table, element_key(m), m.klen, m.hash)
+    m = table_find(&c.table, element_key(m), element_klen(m), m.hash)
     return m != NULL and member_live(m)
 
 
@@ -178,8 +179,8 @@ cdef inline Element *remove_member(Call *c, Span key, Element *e, int type, Elem
     """As member_remove. `name` is scratch: the name is copied first, since it goes with its
     member."""
     name.n = 0
-    buffer_need(name, m.klen + 1)
-    buffer_add(name, element_key(m), m.klen)
+    buffer_need(name, element_klen(m) + 1)
+    buffer_add(name, element_key(m), element_klen(m))
     return member_remove(c.kernel, c.db, key, e, type, span(name.p, name.n))
 
 
@@ -250,8 +251,9 @@ cdef inline void store_members(Call *c, Span key, int type, const Buffer *member
     memset(&names, 0, sizeof(Buffer))
     for i in range(n):
         m = (<Element**>(members.p + i * size))[0]
-        buffer_add(&names, &m.klen, sizeof(uint32_t))
-        buffer_add(&names, element_key(m), m.klen)
+        klen = element_klen(m)
+        buffer_add(&names, &klen, sizeof(uint32_t))
+        buffer_add(&names, element_key(m), klen)
     if not replace_key(c, key, n, names.n + n * value, &e):
         n = 0
     for i in range(n):
@@ -335,7 +337,7 @@ cdef inline void choose(Kernel *k, Collection *c, size_t n, Buffer *out) noexcep
         table_init(&chosen)
         while n:
             m = member_random(k, c)
-            if table_find(&chosen, element_key(m), m.klen, m.hash) == NULL:
+            if table_find(&chosen, element_key(m), element_klen(m), m.hash) == NULL:
                 table_add(&chosen, m)
                 buffer_add(out, &m, sizeof(m))
                 n -= 1

@@ -18,14 +18,15 @@ from libc.string cimport memcmp, memset, strlen
 from crdtredis._core cimport (DIRTY_DEADLINE, DIRTY_KEY, DIRTY_MEMBER, MIRROR_OVER, T_HASH, T_LIST,
                               T_SET, T_STREAM, T_STRING, T_ZSET, WALK_FORWARDS, Collection, Dirty,
                               Element, Kernel, Mirror, Replica, StreamCursor, StreamId, Walk,
-                              dirty_key, dirty_name, element_key, field_deadline, key_collection,
-                              key_deadline, key_find, key_hash, key_memory, key_type, key_visible,
-                              member_find, member_lapsed, member_score, member_view, mirror_again,
-                              mirror_arrived, mirror_begin_pass, mirror_find, mirror_lacks,
-                              mirror_lose, mirror_put_back, mirror_sent, mirror_set, mirror_since,
-                              mirror_take, mirror_walk, stream_added, stream_max_deleted,
-                              stream_next, stream_seek, stream_top, string_view, table_scan,
-                              value_live, walk_next, walk_shown, walk_value)
+                              dirty_key, dirty_name, element_klen, element_name, element_vlen,
+                              field_deadline, key_collection, key_deadline, key_find, key_hash,
+                              key_memory, key_type, key_visible, member_find, member_lapsed,
+                              member_score, member_view, mirror_again, mirror_arrived,
+                              mirror_begin_pass, mirror_find, mirror_lacks, mirror_lose,
+                              mirror_put_back, mirror_sent, mirror_set, mirror_since, mirror_take,
+                              mirror_walk, stream_added, stream_max_deleted, stream_next,
+                              stream_seek, stream_top, string_view, table_scan, value_live,
+                              walk_next, walk_shown, walk_value)
 from crdtredis._resp cimport Reply, format_double, reply_array, reply_bulk
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.dump cimport put_groups_alone, put_value, seal_value
@@ -98,7 +99,7 @@ cdef void put_deadline(Batch *b, Span key, int64_t at) noexcept nogil:
 cdef void put_member(Batch *b, int type, Element *m) noexcept nogil:
     if type == T_ZSET:
         score(b, member_score(b.k, m))
-    text(b, span(element_key(m), m.klen))
+    text(b, element_name(m))
     if type == T_HASH:
         text(b, member_view(b.k, m))
 
@@ -113,7 +114,7 @@ cdef void put_due(Batch *b, Span key, Collection *c, Element *m) noexcept nogil:
     number(b, at)
     word(b, "FIELDS")
     word(b, "1")
-    text(b, span(element_key(m), m.klen))
+    text(b, element_name(m))
 
 
 cdef void put_restore(Batch *b, Element *e, Span key, int64_t at, int groups_alone) noexcept nogil:
@@ -278,7 +279,7 @@ cdef int copy_some(Batch *b, Collection *c) noexcept nogil:
         j = i
         bytes = 0
         while j < n and bytes < STEP_BYTES:
-            bytes += v[j].klen + v[j].vlen
+            bytes += element_klen(v[j]) + element_vlen(v[j])
             j += 1
         begin(b, 2 + <int>(j - i) * (1 if type == T_SET else 2), ADDS[type])
         word(b, PART_NAME)

@@ -7,9 +7,10 @@ from libc.stdint cimport int64_t
 from libc.string cimport strlen
 
 from crdtredis._core cimport (EVICT_LFU, T_HASH, T_LIST, T_SET, T_STREAM, T_STRING, Collection,
-                              Element, Kernel, ListCursor, deadlines_of, element_key, is_hidden,
-                              key_collection, key_frequency, key_idle, key_memory, key_type,
-                              list_next, list_seek, list_value, member_view, order_of, string_view)
+                              Element, Kernel, ListCursor, deadlines_of, element_key, element_klen,
+                              is_hidden, key_collection, key_frequency, key_idle, key_memory,
+                              key_type, list_next, list_seek, list_value, member_view, order_of,
+                              string_view)
 from crdtredis._engine cimport (Call, EncodingLimits, is_word, native, refuse, refuse_int,
                                 refuse_syntax)
 from crdtredis._resp cimport reply_bulk, reply_int, reply_null
@@ -78,8 +79,8 @@ cdef const char *collection_encoding(Kernel *k, Collection *c,
     cdef int64_t number, longest = limits.value[c.type]
     cdef Element *m = next_member(c, &at)
     while m != NULL and (whole or small) and looked < LOOKED_AT:
-        whole = whole and parse_int64(element_key(m), m.klen, &number)
-        small = (small and m.klen <= longest
+        whole = whole and parse_int64(element_key(m), element_klen(m), &number)
+        small = (small and element_klen(m) <= longest
                  and (c.type != T_HASH or <int64_t>member_view(k, m).n <= longest))
         m = next_member(c, &at)
         looked += 1

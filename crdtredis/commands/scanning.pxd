@@ -12,7 +12,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from crdtredis._core cimport (T_HASH, Collection, Element, Kernel, Table, TableVisit, element_key,
-                              table_count, table_scan)
+                              element_klen, table_count, table_scan)
 from crdtredis._engine cimport Call, is_word, refuse, refuse_int, refuse_syntax
 from crdtredis._resp cimport Reply, reply_array, reply_bulk, reply_raw
 from crdtredis.buffer cimport Span, buffer_free
@@ -62,7 +62,7 @@ cdef inline void scan_pattern(Scan *s, Span pattern) noexcept nogil:
 cdef inline int scan_matches(Scan *s, Element *e) noexcept nogil:
     """For visitors: counts the element as looked at; does its name match?"""
     s.visited += 1
-    return s.all or glob_match(s.pattern.p, s.pattern.n, element_key(e), e.klen, 0,
+    return s.all or glob_match(s.pattern.p, s.pattern.n, element_key(e), element_klen(e), 0,
                               &s.steps)
 
 

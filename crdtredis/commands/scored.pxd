@@ -8,9 +8,9 @@ from libc.math cimport isnan
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
 
-from crdtredis._core cimport (T_ZSET, Collection, Element, Kernel, element_key, key_collection,
-                              key_prepare, member_add, member_find, member_score, member_set,
-                              op_room)
+from crdtredis._core cimport (T_ZSET, Collection, Element, Kernel, element_key, element_klen,
+                              key_collection, key_prepare, member_add, member_find, member_score,
+                              member_set, op_room)
 from crdtredis._engine cimport Call, refuse
 from crdtredis._resp cimport reply_array, reply_bulk, reply_double, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, span
@@ -33,7 +33,7 @@ cdef inline Span score_span(const double *score) noexcept nogil:
 cdef inline void reply_scored(Call *c, Element *m, double score, int with_scores) noexcept nogil:
     if with_scores and c.reply.resp > 2:
         reply_array(c.reply, 2)
-    reply_bulk(c.reply, element_key(m), m.klen)
+    reply_bulk(c.reply, element_key(m), element_klen(m))
     if with_scores:
         reply_double(c.reply, score)
 

@@ -21,7 +21,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport qsort
 from libc.string cimport memset
 
-from crdtredis._core cimport (T_SET, Collection, Element, Kernel, Table, element_key,
+from crdtredis._core cimport (T_SET, Collection, Element, Kernel, Table, element_key, element_klen,
                               key_collection, key_delete, key_find, key_prepare, member_find,
                               member_random, member_remove, member_set, op_room, table_add,
                               table_clear, table_find, table_init)
@@ -48,7 +48,7 @@ cdef inline Span nothing() noexcept nogil:
 
 
 cdef inline void reply_member(Call *c, Element *m) noexcept nogil:
-    reply_bulk(c.reply, element_key(m), m.klen)
+    reply_bulk(c.reply, element_key(m), element_klen(m))
 
 
 cdef void reply_chosen(Call *c, Element *m, int with_value) noexcept nogil:
@@ -165,7 +165,7 @@ cdef void remove_chosen(Call *c, Element *e, Element **chosen, size_t n) noexcep
     cdef Buffer name
     cdef size_t i, bytes = 0
     for i in range(n):
-        bytes += chosen[i].klen
+        bytes += element_klen(chosen[i])
     if not op_room(c.kernel, c.db, n, key.n, bytes):
         return
     memset(&name, 0, sizeof(Buffer))
@@ -292,7 +292,7 @@ cdef void unite(Sources *from_, size_t most, Buffer *out) noexcept nogil:
         at = 0
         m = next_member(sets[i], &at)
         while m != NULL and most:
-            if table_find(&seen, element_key(m), m.klen, m.hash) == NULL:
+            if table_find(&seen, element_key(m), element_klen(m), m.hash) == NULL:
                 table_add(&seen, m)
                 buffer_add(out, &m, sizeof(m))
                 most -= 1

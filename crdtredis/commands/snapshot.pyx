@@ -32,7 +32,7 @@ from libc.stdio cimport snprintf
 from libc.string cimport memset, strlen
 
 from crdtredis._core cimport (HOME_DB, SYSTEM_DB, T_HASH, WALK_FORWARDS, Element, Kernel, Replica,
-                              Walk, element_key, is_hidden, key_collection, key_deadline, key_find,
+                              Walk, element_name, is_hidden, key_collection, key_deadline, key_find,
                               key_visible, table_next, walk_next, walk_shown, walk_value)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.dump cimport DRAINED, put_value
@@ -177,7 +177,7 @@ cdef void put_database(Writer *w, Kernel *k, uint32_t db) noexcept nogil:
         at = 0
         e = table_next(&k.db[places[i]].table, &at)
         while e != NULL and not w.failed:
-            key = span(element_key(e), e.klen)
+            key = element_name(e)
             if key_visible(k, e) and (i or not is_hidden(k, db, key)):
                 deadline = key_deadline(k, e)
                 if deadline != -1:

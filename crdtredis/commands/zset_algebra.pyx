@@ -20,8 +20,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memset
 
-from crdtredis._core cimport (T_SET, T_ZSET, Collection, Element, Kernel, element_key, member_score,
-                              score_sort_key, table_find)
+from crdtredis._core cimport (T_SET, T_ZSET, Collection, Element, Kernel, element_key, element_klen,
+                              member_score, score_sort_key, table_find)
 from crdtredis._engine cimport Call, is_word, native, refuse, refuse_syntax
 from crdtredis._resp cimport parse_double, reply_int
 from crdtredis.buffer cimport Buffer, buffer_add, buffer_free
@@ -89,7 +89,7 @@ cdef inline Element *source_find(const Source *s, Element *m) noexcept nogil:
     """The source's own member of the same name as m."""
     if s.c == NULL:
         return NULL
-    m = table_find(&s.c.table, element_key(m), m.klen, m.hash)
+    m = table_find(&s.c.table, element_key(m), element_klen(m), m.hash)
     return m if m != NULL and member_live(m) else NULL
 
 
@@ -218,9 +218,9 @@ cdef void subtract(Kernel *k, Plan *p, Buffer *out) noexcept nogil:
 
 
 cdef inline int compare_names(const Element *a, const Element *b) noexcept nogil:
-    cdef uint32_t n = min(a.klen, b.klen)
+    cdef uint32_t n = min(element_klen(a), element_klen(b))
     cdef int r = memcmp(element_key(<Element*>a), element_key(<Element*>b), n) if n else 0
-    return r if r else (a.klen > b.klen) - (a.klen < b.klen)
+    return r if r else (element_klen(a) > element_klen(b)) - (element_klen(a) < element_klen(b))
 
 
 cdef int equals_together(const void *a, const void *b) noexcept nogil:

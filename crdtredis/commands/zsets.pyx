@@ -27,9 +27,9 @@ from libc.stdlib cimport strtod
 from libc.string cimport memcmp, memcpy, memset
 
 from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCursor, element_key,
-                              key_collection, key_delete, key_prepare, member_find, member_score,
-                              op_room, order_at, order_next, order_of, order_prev, order_rank,
-                              score_sort_key)
+                              element_klen, key_collection, key_delete, key_prepare, member_find,
+                              member_score, op_room, order_at, order_next, order_of, order_prev,
+                              order_rank, score_sort_key)
 from crdtredis._engine cimport (Call, is_word, native, refuse, refuse_arity, refuse_float,
                                 refuse_syntax)
 from crdtredis._resp cimport (format_double, parse_double, reply_array, reply_bulk, reply_double,
@@ -187,9 +187,10 @@ cdef size_t names_before(Collection *z, Span name, int or_equal) noexcept nogil:
     while low < high:
         middle = (low + high) // 2
         e = order_at(order_of(z), middle, &at).e
-        order = memcmp(element_key(e), name.p, min(<size_t>e.klen, name.n)) if name.n else 0
+        order = (memcmp(element_key(e), name.p, min(<size_t>element_klen(e), name.n))
+                 if name.n else 0)
         if order == 0:
-            order = (e.klen > name.n) - (e.klen < name.n)
+            order = (element_klen(e) > name.n) - (element_klen(e) < name.n)
         if order < 0 or (order == 0 and or_equal):
             low = middle + 1
         else:
@@ -213,7 +214,7 @@ cdef size_t items_before(Collection *z, By by, Bound *b, int or_equal) noexcept 
         return names_before(z, b.name, or_equal)
     rank = order_rank(order_of(z), sort_key, b.name)
     item = order_at(order_of(z), rank, &at) if or_equal else NULL
-    if item != NULL and item.sort_key == sort_key and item.e.klen == b.name.n and (
+    if item != NULL and item.sort_key == sort_key and element_klen(item.e) == b.name.n and (
             b.name.n == 0 or memcmp(element_key(item.e), b.name.p, b.name.n) == 0):
         rank += 1
     return rank
@@ -290,7 +291,7 @@ cdef void remove_slice(Call *c, Span key, Element *e, Collection *z, Slice *s) n
         return
     item = order_at(order_of(z), s.first, &at)
     for i in range(s.n):
-        bytes += item.e.klen
+        bytes += element_klen(item.e)
         item = order_next(&at)
     if not op_room(k, c.db, s.n, key.n, bytes):
         return

@@ -65,7 +65,7 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
             break
         if m.meta & E_PLAIN and observed(op, m.dot):
             live_of(c, &none)[0] -= 1
-            mem_free(m)
+            element_free(m)
             continue
         table_add(&c.table, m)
         if m.meta & E_CELL:
@@ -138,8 +138,9 @@ cdef Element *increment_in(Kernel *k, const Applying *op, const Effect *x, Table
     cdef int was_live = 0
     cdef int is_small = (x.total.fraction.n == 0 and x.total.exact.n == 0 and x.shown.n == 0
                          and not x.wide and x.run_index <= 0xffff)
+    cdef uint32_t member = 0 if x.type == T_STRING else E_MEMBER
     if e == NULL and is_small:
-        e = element_new(k, name, hash, E_LONE, 0)
+        e = element_new(k, name, hash, member | E_LONE, 0)
         lone_put(e, dot, x.run_seq, x.run_index, x.total.whole)
         table_add(t, e)
         op.counted.entries += 1
@@ -152,7 +153,7 @@ cdef Element *increment_in(Kernel *k, const Applying *op, const Effect *x, Table
             lone_put(e, dot, x.run_seq, x.run_index, x.total.whole)
         return e
     if e == NULL:
-        e = element_new(k, name, hash, E_CELL, 0)
+        e = element_new(k, name, hash, member | E_CELL, 0)
         table_add(t, e)
     else:
         was_live = element_live(e)
@@ -169,7 +170,7 @@ cdef void remove_in(Kernel *k, const Applying *op, const Effect *x, Table *t, si
         if observed(op, e.dot):
             live[0] -= 1
             table_remove(t, e)
-            mem_free(e)
+            element_free(e)
         return
     was_live = element_live(e)
     e = open_cell(k, t, e)
@@ -212,8 +213,8 @@ cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
         m = table_find(&c.table, name.p, name.n, hash)
     unindex(k, c, m)
     if x.kind == ASSIGN:
-        assign_in(k, op, x, &c.table, &c.live, name, hash, m, E_PLAIN | E_BARE if x.type == T_SET
-                  else E_PLAIN | E_KEEPS if x.type == T_HASH and x.keep else E_PLAIN)
+        assign_in(k, op, x, &c.table, &c.live, name, hash, m, E_MEMBER | E_PLAIN | (
+                  E_BARE if x.type == T_SET else E_KEEPS if x.type == T_HASH and x.keep else 0))
         note_written(op, c)
     elif x.kind == INCREMENT:
         increment_in(k, op, x, &c.table, &c.live, name, hash, m)
@@ -297,7 +298,7 @@ cdef Element *apply_trim(Kernel *k, const Applying *op, const Effect *x,
             order_remove_at(order_of(c), rank)
             c.live -= 1
             table_remove(&c.table, m)
-            mem_free(m)
+            element_free(m)
             continue
         n = order_of(c).n
         memcpy(name, element_key(m), STREAM_ID)
@@ -324,7 +325,7 @@ cdef Element *remove_deadline(Kernel *k, const Applying *op, uint32_t db,
         heap_remove(k, x)
         mem_free(x)
         return element_convert(k, &k.db[db].table, e, e.meta & 0xff & ~<uint32_t>E_ENTRY,
-                               span(element_value(e), e.vlen))
+                               element_content(e))
     return e
 
 
@@ -427,7 +428,7 @@ cdef Element *apply_field_deadline(Kernel *k, const Applying *op, const Effect *
     m = table_find(&c.table, x.name.p, x.name.n, hash)
     unindex(k, c, m)
     if m == NULL:
-        m = element_new(k, x.name, hash, E_CELL, 0)
+        m = element_new(k, x.name, hash, E_MEMBER | E_CELL, 0)
         table_add(&c.table, m)
     m = open_cell(k, &c.table, m)
     cell_remove_writes(element_cell(m), op)
@@ -532,7 +533,7 @@ cdef void apply_flush(Kernel *k, const Applying *op, const Effect *x) noexcept n
             break
         if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN and observed(op, e.dot):
             d.live -= 1
-            mem_free(e)
+            element_free(e)
         else:
             table_add(&d.table, e)
             apply_removal(k, op, &one, e)

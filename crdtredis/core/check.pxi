@@ -62,7 +62,7 @@ cdef int check_pending(Kernel *k) except -1:
         memcpy(&until, element_key(m), sizeof(until))
         assert dot_seq(until) > a.v[dot_slot(until)].applied, "causal buffer: an op that is applied"
         ops[dot_slot(until)][0] += 1
-        ops[dot_slot(until)][1] += pending_size(m.vlen)
+        ops[dot_slot(until)][1] += pending_size(element_vlen(m))
     waiting = heap_slots(a, k.pending.held)
     held_slots = [slot for slot in range(a.n) if a.v[slot].backlog.state == BACKLOG_HELD]
     assert sorted(waiting) == held_slots, "causal buffer: the heap of those held"
@@ -84,7 +84,7 @@ cdef int check_pending(Kernel *k) except -1:
             continue
         why = BLOCKED_BY_OWN
         if m != NULL:
-            assert decode_op(span(element_value(m), m.vlen), &h) == 1, \
+            assert decode_op(element_content(m), &h) == 1, \
                 "causal buffer: bytes that are no op"
             why = blocked(k, slot, &h, &of, &until)
         if b.state == BACKLOG_IDLE:
@@ -128,6 +128,7 @@ cdef int check_table(Kernel *k, uint32_t db, Table *t, size_t *live, Counted *fo
         live[0] += element_live(e)
         assert k.joining or not e.meta & E_MARKS, "a mark that no join took away"
         assert e.meta & (E_VALUE | E_ENTRY), "an element without content"
+        assert (e.meta & E_MEMBER != 0) == (t != &k.db[db].table), "a member or a key?"
         assert (e.meta & (E_PLAIN | E_CELL)) != E_PLAIN | E_CELL, "two values"
         assert (not e.meta & E_PLAIN
                 or dot_seq(e.dot) <= vector_get(&k.db[db].written, dot_slot(e.dot))), \
@@ -171,6 +172,7 @@ cdef int check_collection(Kernel *k, uint32_t db, Collection *c, Counted *found)
         broken = types[c.type].check(k, c)
         assert broken == 0, f"collection of type {c.type}: {broken}"
     if c.type == T_LIST:
+        assert k.joining or not c.named, "a mark that no join took away"
         return 0
     check_table(k, db, &c.table, &live, found)
     assert table_count(&c.table) or c.type == T_STREAM and c.next != NULL and (

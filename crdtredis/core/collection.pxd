@@ -45,7 +45,7 @@ cdef struct Walk:
 cdef inline void walk_name(Walk *w, Element *e) noexcept nogil:
     """Puts w on e."""
     w.e = e
-    w.name = span(element_key(e), e.klen)
+    w.name = element_name(e)
 
 # What is a type's own. NULL: as of a table of members.
 cdef struct CollectionType:

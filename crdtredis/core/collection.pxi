@@ -146,7 +146,7 @@ cdef uint64_t member_sort_key(Kernel *k, Collection *c, Element *m) noexcept nog
     if c.type == T_STREAM:
         return big_endian(element_key(m))
     if c.type == T_GROUPS:
-        return name_sort_key(span(element_key(m), m.klen))
+        return name_sort_key(element_name(m))
     return score_sort_key(member_score(k, m))
 
 
@@ -219,7 +219,7 @@ cdef void index_member(Kernel *k, Collection *c, Element *m) noexcept nogil:
     elif c.type == T_DEADLINES:
         register_in(k, c, field_of(c, m), m)
     elif c.type == T_HASH:
-        field_changed(k, c, span(element_key(m), m.klen), m.hash, m)
+        field_changed(k, c, element_name(m), m.hash, m)
 
 
 cdef void note_written(const Applying *op, Collection *c) noexcept nogil:
@@ -279,7 +279,7 @@ cdef size_t members_memory(Collection *c) noexcept nogil:
         m = table_next(&c.table, &pos)
         if m == NULL:
             break
-        members += mem_size(m)
+        members += mem_size(element_allocation(m, element_begin(m.meta)))
         if m.meta & E_CELL:
             members += cell_memory(element_cell(m))
         i += 1
@@ -334,7 +334,7 @@ cdef int zset_check(Kernel *k, Collection *c) noexcept nogil:
         m = item.e
         if item.sort_key != member_sort_key(k, c, m):
             return 2
-        if table_find(&c.table, element_key(m), m.klen, m.hash) != m:
+        if table_find(&c.table, element_key(m), element_klen(m), m.hash) != m:
             return 3
         item = order_next(&at)
     return 0
@@ -386,7 +386,7 @@ cdef inline void walk_element(Walk *w, Element *e) noexcept nogil:
         w.dot = e.dot
         w.stamp = element_stamp(e)
         w.flags = W_CLEARS if e.meta & E_CLEARS else 0
-        w.value = span(element_value(e), e.vlen)
+        w.value = element_content(e)
     else:
         w.cell = cell_of(e, &w.lone)
 

@@ -114,7 +114,7 @@ cdef void digest_key(void *arg, Element *e) noexcept nogil:
     cdef Walk w
     walk_key(&w, d.k, e)
     while walk_next_cell(&w):
-        digest_place(d, &w, span(element_key(e), e.klen))
+        digest_place(d, &w, element_name(e))
     walk_end(&w)
 
 
@@ -194,7 +194,7 @@ cdef void sum_key(void *arg, Element *e) noexcept nogil:
     """A TableVisit."""
     cdef Digesting *g = <Digesting*>arg
     cdef Collection *c = element_collections(e)
-    cdef Span key = span(element_key(e), e.klen)
+    cdef Span key = element_name(e)
     cdef size_t elements = 1
     cdef uint32_t bucket
     cdef size_t place

@@ -173,7 +173,7 @@ cdef void total_after(Kernel *k, const Number *total, long double step, Total *o
 
 
 cdef void key_delete(Kernel *k, uint32_t db, Element *e) noexcept nogil:
-    cdef Span key = span(element_key(e), e.klen)
+    cdef Span key = element_name(e)
     cdef Element *hidden
     cdef uint32_t of
     if k.open.refused:
@@ -195,7 +195,7 @@ cdef void remove_key(Kernel *k, uint32_t db, Element *e, int refusable) noexcept
     """refusable: where it does not fit a transaction, the command is refused. It never is where the
     handler has gone beyond that."""
     cdef Effect x
-    cdef uint32_t klen = e.klen
+    cdef uint32_t klen = element_klen(e)
     k.scratch.listed.n = 0
     if (not list_key(k, e, T_NONE, span(NULL, 0), k.open.most)
         or not op_fits(k, db, 0, klen, k.scratch.listed.n)):
@@ -208,7 +208,7 @@ cdef void remove_key(Kernel *k, uint32_t db, Element *e, int refusable) noexcept
                 return
             k.scratch.listed.n = 0
             list_key(k, e, T_NONE, span(NULL, 0), k.open.most)
-    begin_effect(k, &x, DELETE, db, span(element_key(e), e.klen))
+    begin_effect(k, &x, DELETE, db, element_name(e))
     x.observed = span(k.scratch.listed.p, k.scratch.listed.n)
     # The key's bytes lie in e, which apply may free: they are read from the encoded effect instead.
     make_of_own_key(k, &x, e)
@@ -218,10 +218,10 @@ cdef void remove_key(Kernel *k, uint32_t db, Element *e, int refusable) noexcept
 
 cdef void key_expire(Kernel *k, uint32_t db, Element *e, int64_t deadline) noexcept nogil:
     cdef Effect x
-    if not op_room(k, db, 1, e.klen if e != NULL else 0, 0):
+    if not op_room(k, db, 1, element_klen(e) if e != NULL else 0, 0):
         return
-    db = home_of(k, db, span(element_key(e), e.klen), &e)
-    begin_effect(k, &x, DEADLINE, db, span(element_key(e), e.klen))
+    db = home_of(k, db, element_name(e), &e)
+    begin_effect(k, &x, DEADLINE, db, element_name(e))
     x.deadline = deadline
     make_of_own_key(k, &x, e)
 
@@ -636,11 +636,11 @@ cdef int expire_fields(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     memset(&found, 0, sizeof(Buffer))
     memset(&key, 0, sizeof(Buffer))
     memset(&names, 0, sizeof(Buffer))
-    buffer_add(&key, element_key(e), e.klen)
+    buffer_add(&key, element_key(e), element_klen(e))
     lapsed = gather_lapsed(k, c, &found)
     for i in range(found.n // sizeof(Element*)):
         d = (<Element**>found.p)[i]
-        name = span(element_key(d), d.klen)
+        name = element_name(d)
         buffer_add(&names, &name.n, sizeof(size_t))
         buffer_add(&names, name.p, name.n)
     heap_place(k, x)                       # where there was nothing to remove
@@ -686,7 +686,7 @@ cdef Element *shed_members(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     memset(&key, 0, sizeof(Buffer))
     memset(&name, 0, sizeof(Buffer))
     memset(&members, 0, sizeof(Buffer))
-    buffer_add(&key, element_key(e), e.klen)
+    buffer_add(&key, element_key(e), element_klen(e))
     for type in range(T_COUNT):
         c = element_collection(e, type) if e != NULL else NULL
         members.n = 0
@@ -695,7 +695,7 @@ cdef Element *shed_members(Kernel *k, uint32_t db, Element *e) noexcept nogil:
         for i in range(members.n // sizeof(Element*)):
             m = (<Element**>members.p)[i]
             name.n = 0
-            buffer_add(&name, element_key(m), m.klen)
+            buffer_add(&name, element_key(m), element_klen(m))
             if op_used(k) > OP_PIECE or not op_fits(k, db, 1, key.n, name.n):
                 close_early(k)
             e = member_remove(k, db, span(key.p, key.n), e, type, span(name.p, name.n))

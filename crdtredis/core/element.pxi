@@ -110,17 +110,30 @@ cdef int element_live(Element *e) noexcept nogil:
     return 0
 
 
+cdef inline uint32_t short_lengths(size_t klen, size_t vlen) noexcept nogil:
+    """Bits of a member's meta."""
+    return (E_LONG if klen > SHORT_KLEN or vlen > SHORT_VLEN
+            else <uint32_t>klen << 9 | <uint32_t>vlen << 17)
+
+
+cdef inline void *element_allocation(Element *e, size_t begin) noexcept nogil:
+    return <char*>e + begin
+
+
 cdef Element *element_new(Kernel *k, Span key, uint32_t hash, uint32_t flags,
                           size_t vlen) noexcept nogil:
     """A detached element; pointer, cell and value are for the caller to fill (the first two are
     zero)."""
-    cdef size_t before = element_before_key(flags)
-    cdef Element *e = <Element*>mem_alloc(before + key.n + vlen)
-    memset(e, 0, before)
+    cdef uint32_t meta = (flags | short_lengths(key.n, vlen) if flags & E_MEMBER
+                          else flags | first_access(k) << 8)
+    cdef size_t before = element_before_key(flags), begin = element_begin(meta)
+    cdef Element *e = <Element*>(<char*>mem_alloc(before - begin + key.n + vlen) - begin)
+    memset(element_allocation(e, begin), 0, before - begin)
     e.hash = hash
-    e.klen = <uint32_t>key.n
-    e.vlen = <uint32_t>vlen
-    e.meta = flags | first_access(k) << 8
+    e.meta = meta
+    if begin == 0:
+        e.long_klen = <uint32_t>key.n
+        e.long_vlen = <uint32_t>vlen
     copy_span(<char*>e + before, key)
     return e
 
@@ -129,8 +142,9 @@ cdef Element *element_convert(Kernel *k, Table *t, Element *e, uint32_t flags,
                               Span value) noexcept nogil:
     """e in another encoding, at the same place of t. Pointer and cell go along where both encodings
     have them; `value` (which may lie in e) is copied for E_PLAIN."""
-    cdef Element *x = element_new(k, span(element_key(e), e.klen), e.hash, flags, value.n)
-    x.meta = flags | (e.meta & ~<uint32_t>0xff)
+    cdef Element *x = element_new(k, element_name(e), e.hash, flags | (e.meta & E_MEMBER), value.n)
+    if not x.meta & E_MEMBER:
+        x.meta = flags | (e.meta & ~<uint32_t>0xff)
     if flags & e.meta & E_PLAIN:
         x.dot = e.dot
         element_put_stamp(x, element_stamp(e))
@@ -144,21 +158,26 @@ cdef Element *element_convert(Kernel *k, Table *t, Element *e, uint32_t flags,
     if is_lone(x) and is_lone(e):
         element_lone(x)[0] = element_lone(e)[0]
     table_swap(t, e, x)
-    mem_free(e)
+    mem_free(element_allocation(e, element_begin(e.meta)))
     return x
 
 
 cdef Element *element_assign(Kernel *k, Table *t, Element *e, uint32_t flags,
                              Span value) noexcept nogil:
     """A plain value over a plain one: in place where the allocation fits without waste."""
-    cdef size_t size = element_before_key(e.meta) + e.klen + value.n
-    cdef size_t room = mem_room(e)
+    cdef uint32_t lengths = short_lengths(element_klen(e), value.n)
+    cdef size_t begin = element_begin(e.meta)
+    cdef size_t size = element_before_key(e.meta) - begin + element_klen(e) + value.n
+    cdef size_t room = mem_room(element_allocation(e, begin))
     if (flags & (E_ENTRY | E_BARE) == e.meta & (E_ENTRY | E_BARE) and size <= room
-        and room - size <= 24 + size // 8):
+            and room - size <= 24 + size // 8 and (begin == 0 or not lengths & E_LONG)):
         if value.n:
             memmove(element_value(e), value.p, value.n)
-        e.vlen = <uint32_t>value.n
-        e.meta = flags | (e.meta & ~<uint32_t>0xff)
+        if begin:
+            e.meta = flags | E_MEMBER | lengths
+        else:
+            e.long_vlen = <uint32_t>value.n
+            e.meta = flags | (e.meta & ~<uint32_t>0xff) | (e.meta & E_MEMBER)
         return e
     return element_convert(k, t, e, flags, value)
 
@@ -291,7 +310,7 @@ cdef Element *open_cell(Kernel *k, Table *t, Element *e) noexcept nogil:
     if e.meta & E_PLAIN:
         slot = dot_slot(e.dot)
         cell_add_write(&c, e.dot, element_stamp(e), slot, W_CLEARS if e.meta & E_CLEARS else 0,
-                       span(element_value(e), e.vlen))
+                       element_content(e))
     elif is_lone(e):
         c.counts = count_new(0)
         lone_count(e, c.counts)
@@ -304,7 +323,7 @@ cdef void element_free(Element *e) noexcept nogil:
     """Frees a detached element and its cell."""
     if e.meta & E_CELL:
         cell_free(element_cell(e))
-    mem_free(e)
+    mem_free(element_allocation(e, element_begin(e.meta)))
 
 
 cdef void free_visited(void *arg, Element *e) noexcept nogil:
@@ -335,7 +354,7 @@ cdef Reading element_reading(Kernel *k, Element *e) noexcept nogil:
     memset(&r, 0, sizeof(Reading))
     if e != NULL and e.meta & E_PLAIN:
         r.dot = e.dot
-        r.value = span(element_value(e), e.vlen)
+        r.value = element_content(e)
     elif e != NULL and is_lone(e):
         r.is_lone = 1
         lone_count(e, &r.lone)
@@ -399,7 +418,7 @@ cdef Span counted_view(Kernel *k, Element *e, Span v) noexcept nogil:
 cdef Span string_view(Kernel *k, Element *e) noexcept nogil:
     cdef Span v
     if e.meta & E_PLAIN:
-        v = span(element_value(e), e.vlen)
+        v = element_content(e)
     elif not (e.meta & E_CELL and images_shown(element_cell(e), &k.scratch.image, &v)):
         v = field_view(k, e)
     return counted_view(k, e, v) if is_image(v) else v
@@ -411,7 +430,7 @@ cdef Span field_view(Kernel *k, Element *e) noexcept nogil:
     cdef Reading r
     cdef int kind
     if e.meta & E_PLAIN:
-        return span(element_value(e), e.vlen)
+        return element_content(e)
     r = element_reading(k, e)
     if r.dot and next_count(&r, NULL) == NULL:
         return r.value
@@ -434,7 +453,7 @@ cdef int field_int(Kernel *k, Element *e, int64_t *out) noexcept nogil:
     cdef Reading r
     cdef int kind
     if e.meta & E_PLAIN:
-        return WHOLE if parse_int64(element_value(e), e.vlen, out) else NO_NUMBER
+        return WHOLE if parse_int64(element_value(e), element_vlen(e), out) else NO_NUMBER
     if is_lone(e):
         out[0] = element_lone(e).total
         return WHOLE

@@ -101,7 +101,7 @@ cdef void pool_add(Kernel *k, uint32_t db, Element *e) noexcept nogil:
         for j in range(i):
             pool[j] = pool[j + 1]
     key.n = 0
-    buffer_add(&key, element_key(e), e.klen)
+    buffer_add(&key, element_key(e), element_klen(e))
     pool[i].score = score
     pool[i].db = db
     pool[i].key = key
@@ -115,7 +115,7 @@ cdef void pool_fill(Kernel *k, int anyones) noexcept nogil:
         e = draw(k, &db)
         if e == NULL:
             break
-        if may_evict(k, db, e) and (anyones or in_share(k, db, span(element_key(e), e.klen))):
+        if may_evict(k, db, e) and (anyones or in_share(k, db, element_name(e))):
             pool_add(k, db, e)
             samples += 1
 
@@ -153,7 +153,7 @@ cdef Element *random_candidate(Kernel *k, uint32_t *db, int anyones) noexcept no
     cdef Element *e
     for _ in range(DRAWS * k.eviction.shares):
         e = draw(k, db)
-        if may_evict(k, db[0], e) and (anyones or in_share(k, db[0], span(element_key(e), e.klen))):
+        if may_evict(k, db[0], e) and (anyones or in_share(k, db[0], element_name(e))):
             return e
     return NULL
 

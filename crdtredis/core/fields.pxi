@@ -77,7 +77,7 @@ cdef int field_stated(Kernel *k, Element *m, Element *d, int64_t *deadline, uint
 cdef Element *register_of(const Collection *hash, Element *m) noexcept nogil:
     """Of field m; NULL: it has none."""
     cdef Collection *c = deadlines_of(hash)
-    return table_find(&c.table, element_key(m), m.klen, m.hash) if c != NULL else NULL
+    return table_find(&c.table, element_key(m), element_klen(m), m.hash) if c != NULL else NULL
 
 
 cdef int64_t due_at(Kernel *k, Element *m, Element *d) noexcept nogil:
@@ -126,7 +126,8 @@ cdef int field_lapsed(Kernel *k, const Collection *hash, Element *m) noexcept no
 cdef Element *field_of(Collection *deadlines, Element *d) noexcept nogil:
     """The field of register d; NULL: there is none."""
     cdef Collection *hash = fields_of(deadlines).hash
-    return table_find(&hash.table, element_key(d), d.klen, d.hash) if hash != NULL else NULL
+    return (table_find(&hash.table, element_key(d), element_klen(d), d.hash)
+            if hash != NULL else NULL)
 
 
 cdef void register_out(Kernel *k, Collection *deadlines, Element *m, Element *d) noexcept nogil:
@@ -195,7 +196,8 @@ cdef int fields_check(Kernel *k, Collection *deadlines) noexcept nogil:
     while item != NULL:
         if item.sort_key != <uint64_t>due_at(k, field_of(deadlines, item.e), item.e):
             return 1
-        if table_find(&deadlines.table, element_key(item.e), item.e.klen, item.e.hash) != item.e:
+        if table_find(&deadlines.table, element_key(item.e), element_klen(item.e),
+                      item.e.hash) != item.e:
             return 2
         item = order_next(&at)
     while True:

@@ -397,7 +397,7 @@ cdef void give_element(Giving *g, int sort, Element *e, uint32_t db) noexcept no
         give_register(g, e)
         return
     if e.meta & E_PLAIN:
-        value = span(element_value(e), e.vlen)
+        value = element_content(e)
         give_dot(g, &g.tail, 4, e.dot)
         give_stamp(g, &g.tail, 6, sort, element_stamp(e))
         flags = keeps_flag(sort, e.meta & E_CLEARS)
@@ -411,7 +411,7 @@ cdef void give_element(Giving *g, int sort, Element *e, uint32_t db) noexcept no
         give_deadlines(g, deadline_cell(e, &room))
     if c != NULL:
         give_counters(g, c)
-    give_item(g, sort, span(element_key(e), e.klen), value)
+    give_item(g, sort, element_name(e), value)
 
 
 cdef void give_register(Giving *g, Element *e) noexcept nogil:
@@ -427,7 +427,7 @@ cdef void give_register(Giving *g, Element *e) noexcept nogil:
         memcpy(&ms, element_value(e), sizeof(ms))
         add_number(&g.body, 7, <uint64_t>ms)
         add_field(&g.more, 13, span(g.body.p, g.body.n))
-    give_item(g, SORT_DEADLINES, span(element_key(e), e.klen), span(NULL, 0))
+    give_item(g, SORT_DEADLINES, element_name(e), span(NULL, 0))
 
 
 cdef void give_name(Giving *g, Span key) noexcept nogil:
@@ -502,7 +502,7 @@ cdef void visit_key(void *arg, Element *e) noexcept nogil:
     cdef size_t elements = 0, most, n, items
     cdef uint64_t count
     cdef Told at
-    if g.some and not bucket_is_in(g.buckets, bucket_of(g.db, span(element_key(e), e.klen))):
+    if g.some and not bucket_is_in(g.buckets, bucket_of(g.db, element_name(e))):
         return
     give_element(g, SORT_KEY, e, g.db)
     most = g.items.n + PIECE
@@ -521,7 +521,7 @@ cdef void visit_key(void *arg, Element *e) noexcept nogil:
         g.at = at
         g.items.n = items
         g.count = count
-    n = e.klen
+    n = element_klen(e)
     buffer_add(&g.large, &n, sizeof(n))
     buffer_add(&g.large, element_key(e), n)
 

@@ -13,7 +13,7 @@ cdef void member_remove_observed(Kernel *k, const Applying *op, const Effect *x,
     """name: scratch."""
     cdef uint32_t hash = m.hash
     name.n = 0
-    buffer_add(name, element_key(m), m.klen)
+    buffer_add(name, element_key(m), element_klen(m))
     unindex(k, c, m)
     remove_in(k, op, x, &c.table, &c.live, m)
     reindex(k, c, content(name), hash)

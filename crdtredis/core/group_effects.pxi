@@ -252,7 +252,7 @@ cdef size_t references_size(Collection *s, size_t n) noexcept nogil:
     cdef size_t i = 0, size = 0
     group = nth_group(c, 0)
     while group != NULL:
-        size += EFFECT_ROOM + group.klen + STREAM_ID * n
+        size += EFFECT_ROOM + element_klen(group) + STREAM_ID * n
         i += 1
         group = nth_group(c, i)
     return size

@@ -227,7 +227,7 @@ cdef void consumer_forget(Kernel *k, const GroupView *g, Span name) noexcept nog
     x = table_find(calls, b.p, b.n, key_hash(k, b.p, b.n))
     if x != NULL:
         table_remove(calls, x)
-        mem_free(x)
+        element_free(x)
     buffer_free(&b)
 
 

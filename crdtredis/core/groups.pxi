@@ -359,7 +359,7 @@ cdef inline Span content(const Buffer *b) noexcept nogil:
 
 
 cdef inline int begins_with(const Element *m, Span head) noexcept nogil:
-    return m.klen >= head.n and memcmp(element_key(<Element*>m), head.p, head.n) == 0
+    return element_klen(m) >= head.n and memcmp(element_key(<Element*>m), head.p, head.n) == 0
 
 
 cdef Element *first_from(Collection *c, Span name, size_t *rank, OrderCursor *at) noexcept nogil:
@@ -436,12 +436,12 @@ cdef Span name_of_group(Span name) noexcept nogil:
 
 
 cdef inline Span name_group(Element *m) noexcept nogil:
-    return name_of_group(span(element_key(m), m.klen))
+    return name_of_group(element_name(m))
 
 
 cdef Span name_consumer(Element *m) noexcept nogil:
     cdef const char *p = element_key(m) + 1
-    cdef const char *end = element_key(m) + m.klen
+    cdef const char *end = element_key(m) + element_klen(m)
     cdef Span s
     get_bytes(&p, end, &s)
     get_bytes(&p, end, &s)
@@ -450,7 +450,7 @@ cdef Span name_consumer(Element *m) noexcept nogil:
 
 cdef inline StreamId name_id(Element *m) noexcept nogil:
     """Of a record."""
-    return id_of(element_key(m) + m.klen - STREAM_ID - CREATE_ID)
+    return id_of(element_key(m) + element_klen(m) - STREAM_ID - CREATE_ID)
 
 
 # ---- writes --------------------------------------------------------------------------------------
@@ -462,7 +462,7 @@ cdef int nth_write(Element *m, size_t i, Said *out) noexcept nogil:
         out.dot = m.dot
         out.stamp = element_stamp(m)
         out.actor = dot_slot(m.dot)
-        out.value = span(element_value(m), m.vlen)
+        out.value = element_content(m)
         return i == 0
     w = element_cell(m).writes if m.meta & E_CELL else NULL
     while w != NULL and i:
@@ -519,7 +519,7 @@ cdef uint64_t create_dot(Kernel *k, uint64_t actor, uint64_t seq) noexcept nogil
 cdef int is_orphan(Kernel *k, Collection *c, Element *m) noexcept nogil:
     """A consumer or a record whose CREATE is not there."""
     cdef Element *g = find_group(k, c, name_group(m))
-    cdef const char *p = element_key(m) + m.klen - CREATE_ID
+    cdef const char *p = element_key(m) + element_klen(m) - CREATE_ID
     cdef uint64_t actor, seq
     cdef Said w
     memcpy(&actor, p, 8)
@@ -542,13 +542,13 @@ cdef uint64_t owner_key(Kernel *k, Span group, Span owner) noexcept nogil:
 
 cdef uint64_t record_key(Kernel *k, Element *m) noexcept nogil:
     cdef Owned own
-    if not m.meta & E_PLAIN or not owned_decode(span(element_value(m), m.vlen), &own):
+    if not m.meta & E_PLAIN or not owned_decode(element_content(m), &own):
         return 0
     return owner_key(k, name_group(m), own.owner)
 
 
 cdef inline int is_record(Element *m) noexcept nogil:
-    return m.klen and element_key(m)[0] == G_RECORD
+    return element_klen(m) and element_key(m)[0] == G_RECORD
 
 
 cdef void order_by_owner(Kernel *k, Collection *c, Element *m, int there) noexcept nogil:
@@ -1045,7 +1045,7 @@ cdef int groups_check(Kernel *k, Collection *c) noexcept nogil:
     if order_check(&groups_data(c).by_owner):
         return 5
     while item != NULL:
-        name = span(element_key(item.e), item.e.klen)
+        name = element_name(item.e)
         if item.sort_key != name_sort_key(name) or not groups_name_sound(name):
             return 2
         if table_find(&c.table, name.p, name.n, item.e.hash) != item.e:

@@ -118,7 +118,7 @@ cdef inline int bytes_same(Span x, Span y) noexcept nogil:
 cdef int plain_stays(const Joining *j, Element *e, uint32_t flags, uint64_t stamp,
                      Span value) noexcept nogil:
     return not j.rules or (e.meta & E_CLEARS == flags & E_CLEARS and element_stamp(e) == stamp
-                           and bytes_same(span(element_value(e), e.vlen), value))
+                           and bytes_same(element_content(e), value))
 
 
 cdef int write_same(Write *x, Write *y) noexcept nogil:
@@ -483,7 +483,7 @@ cdef void tidy_member(Joining *j, Collection *c, Element *m) noexcept nogil:
     theirs.writes = NULL
     theirs.counts = NULL
     j.steps.n = 0
-    buffer_add(&j.steps, element_key(m), m.klen)
+    buffer_add(&j.steps, element_key(m), element_klen(m))
     hash = m.hash
     element_join(j, j.db, &c.table, live_of(c, &none), m, &theirs)
     reindex(k, c, span(j.steps.p, j.steps.n), hash)
@@ -505,10 +505,13 @@ cdef void tidy_members(Joining *j, Collection *c) noexcept nogil:
     j.keys.n = 0
 
 
-cdef int tidy_collection(Joining *j, Element *key, Collection *c) noexcept nogil:
+cdef int tidy_collection(Joining *j, Collection *c) noexcept nogil:
     """Goes on with it; 1 while more is left."""
     if c.type == T_LIST:
-        return not (key.meta & E_LIST_NAMED or list_pass_rest(j, c))
+        if not c.named and not list_pass_rest(j, c):
+            return 1
+        c.named = 0
+        return 0
     while j.most > 0:
         j.keys.n = 0
         j.member = table_scan(&c.table, j.member, gather_unscanned, j)
@@ -635,7 +638,7 @@ cdef void tidy_large(Joining *j) noexcept nogil:
         c = element_collection(e, j.type)
         was_live = element_live(e)
         # NULL also where it went in the middle of its walk
-        if c == NULL or not tidy_collection(j, e, c):
+        if c == NULL or not tidy_collection(j, c):
             if c != NULL and c.type == T_GROUPS:
                 tidy_groups(j, c)
             j.type += 1
@@ -660,7 +663,7 @@ cdef void tidy_key(Joining *j, Element *e) noexcept nogil:
     cdef Kernel *k = j.k
     cdef Database *d = &k.db[j.db]
     cdef Cell theirs
-    cdef size_t n = e.klen
+    cdef size_t n = element_klen(e)
     cdef int was_live
     if not e.meta & E_ENTRY and (e.meta & E_NAMED or (e.meta & E_PLAIN
                                                       and not observed(&j.op, e.dot))):
@@ -691,7 +694,7 @@ cdef void gather_unscanned_key(void *arg, Element *e) noexcept nogil:
     cdef Joining *j = <Joining*>arg
     if was_scanned(e, j.cursor):
         return
-    if not j.some or bucket_is_in(j.buckets, bucket_of(j.db, span(element_key(e), e.klen))):
+    if not j.some or bucket_is_in(j.buckets, bucket_of(j.db, element_name(e))):
         buffer_add(&j.keys, &e, sizeof(Element*))
 
 

@@ -27,6 +27,7 @@ cdef struct Collection:
     uint32_t type           # T_*
     uint32_t tombstones     # members with a tombstone
     uint32_t cells          # members that are not plain: only they can have counter entries
+    uint32_t named          # of a list, while a replica joins another's state: a piece has named it
 
 # What follows the struct of a sorted set, the live members by (score, name), of a list, the blocks
 # by position, and of the deadlines of fields, those that count, by time.

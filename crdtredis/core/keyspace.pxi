@@ -15,7 +15,7 @@ cdef Element *open_collections(Kernel *k, uint32_t db, Element *e) noexcept nogi
         part_deadline(k, e)
         return e
     e = element_convert(k, &k.db[db].table, e, (e.meta & 0xff) | E_ENTRY,
-                        span(element_value(e), e.vlen))
+                        element_content(e))
     under_at(e)[0] = 1
     return e
 
@@ -68,7 +68,7 @@ cdef Element *reencode(Kernel *k, Table *t, size_t *live, Element *e, int was_li
     count of live ones, the heap. Returns what e has become; NULL where nothing is left of it."""
     cdef uint32_t flags = e.meta & 0xff
     cdef Entry *x = element_entry(e)
-    cdef Span value = span(element_value(e), e.vlen)
+    cdef Span value = element_content(e)
     cdef Cell c
     cdef Write *w = NULL
     cdef int was_cell = e.meta & E_CELL
@@ -96,7 +96,7 @@ cdef Element *reencode(Kernel *k, Table *t, size_t *live, Element *e, int was_li
     if flags & (E_VALUE | E_ENTRY) == 0:
         live[0] -= was_live
         table_remove(t, e)
-        mem_free(e)
+        element_free(e)
         return NULL
     if flags != e.meta & 0xff:
         e = element_convert(k, t, e, flags, value)
@@ -233,8 +233,8 @@ cdef Element *random_among_few(Kernel *k, const Collection *c, Table *t,
             n += 1
             if random_takes(k, n):
                 found = e
-            if k.scratch.few.n + 4 + e.klen <= FEW_BYTES:
-                size = e.klen
+            if k.scratch.few.n + 4 + element_klen(e) <= FEW_BYTES:
+                size = element_klen(e)
                 buffer_add(&k.scratch.few, &size, 4)
                 buffer_add(&k.scratch.few, element_key(e), size)
 

@@ -281,6 +281,6 @@ cdef int list_key(Kernel *k, Element *e, int only, Span key, size_t most) noexce
                 m = table_next(&c.table, &pos)
                 if m == NULL or k.scratch.listed.n > most:
                     break
-                list_cell(k, m, c.type, span(element_key(m), m.klen), key)
+                list_cell(k, m, c.type, element_name(m), key)
         c = c.next
     return k.scratch.listed.n <= most

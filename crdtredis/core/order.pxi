@@ -55,10 +55,10 @@ cdef inline size_t item_weight(const Order *o, const Item *i) noexcept nogil:
 cdef int compare_names(Element *e, Span name) noexcept nogil:
     """Below, equal to or above 0 as e's name is before, equal to or after `name`: by bytes, and
     then the shorter first."""
-    cdef size_t n = e.klen if e.klen < name.n else name.n
+    cdef size_t n = element_klen(e) if element_klen(e) < name.n else name.n
     cdef int r
     r = memcmp(element_key(e), name.p, n) if n else 0
-    return r if r else (e.klen > name.n) - (e.klen < name.n)
+    return r if r else (element_klen(e) > name.n) - (element_klen(e) < name.n)
 
 
 cdef inline int item_before(Order *o, const Item *i, uint64_t sort_key, Span name,
@@ -255,7 +255,7 @@ cdef void order_insert(Order *o, uint64_t sort_key, Element *e) noexcept nogil:
     cdef Item item
     item.sort_key = sort_key
     item.e = e
-    order_insert_at(o, order_rank(o, sort_key, span(element_key(e), e.klen)), item)
+    order_insert_at(o, order_rank(o, sort_key, element_name(e)), item)
 
 
 cdef int64_t node_change(const Order *o, void *node, int height, size_t rank,
@@ -355,7 +355,7 @@ cdef size_t node_remove(const Order *o, void *node, int height, size_t rank) noe
 
 
 cdef void order_remove(Order *o, uint64_t sort_key, Element *e) noexcept nogil:
-    order_remove_at(o, order_rank(o, sort_key, span(element_key(e), e.klen)))
+    order_remove_at(o, order_rank(o, sort_key, element_name(e)))
 
 
 cdef void order_remove_at(Order *o, size_t rank) noexcept nogil:
@@ -502,7 +502,7 @@ cdef int items_ordered(Order *o, const Item *x, const Item *y) noexcept nogil:
     cdef Buffer head
     cdef int r
     if o.positions == NULL:
-        return item_before(o, x, y.sort_key, span(element_key(y.e), y.e.klen), 0)
+        return item_before(o, x, y.sort_key, element_name(y.e), 0)
     memset(&head, 0, sizeof(Buffer))
     block_position(<Block*>y.e, block_head(<Block*>y.e), &head)
     r = compare_to_place(o.positions, <Block*>x.e, block_tail(<Block*>x.e),

@@ -173,11 +173,11 @@ cdef void pending_put(Kernel *k, uint16_t slot, uint64_t seq, Span raw) noexcept
 cdef void pending_take(Kernel *k, uint16_t slot, Element *m) noexcept nogil:
     """Of an actor that is READY."""
     cdef Backlog *b = &k.actors.v[slot].backlog
-    k.pending.bytes -= pending_size(m.vlen)
-    b.bytes -= pending_size(m.vlen)
+    k.pending.bytes -= pending_size(element_vlen(m))
+    b.bytes -= pending_size(element_vlen(m))
     b.n -= 1
     table_remove(&k.pending.ops, m)
-    mem_free(m)
+    element_free(m)
 
 
 # ---- waiting and waking --------------------------------------------------------------------------

@@ -161,14 +161,14 @@ cdef Element *probe_element(bytes key, uint32_t hash):
     cdef Element *e = <Element*>mem_alloc(sizeof(Element) + len(key))
     e.meta = E_PLAIN
     e.hash = hash
-    e.klen = len(key)
-    e.vlen = 0
+    e.long_klen = len(key)
+    e.long_vlen = 0
     memcpy(element_key(e), <const char*>key, len(key))
     return e
 
 
 cdef bytes probe_key(Element *e):
-    return element_key(e)[:e.klen]
+    return element_key(e)[:element_klen(e)]
 
 
 cdef void probe_visit(void *arg, Element *e) noexcept nogil:

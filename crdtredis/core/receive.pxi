@@ -276,12 +276,12 @@ cdef int retry_pending(Kernel *k, size_t most) noexcept nogil:
         m = pending_find(k, slot, k.actors.v[slot].applied + 1)
         why = BLOCKED_BY_OWN
         if m != NULL:
-            raw = span(element_value(m), m.vlen)
+            raw = element_content(m)
             decode_op(raw, &h)
             why = blocked(k, slot, &h, &of, &until)
         if why == BLOCKED_NOT:
             apply_op(k, slot, &h, examine(k, &h, 0), raw, 0)   # it was examined when it came
-            most -= min(most, pending_size(m.vlen))
+            most -= min(most, pending_size(element_vlen(m)))
             pending_take(k, slot, m)
             continue
         k.pending.ready = b.next

@@ -645,7 +645,7 @@ cdef class Replica:
         cdef Cell *c
         if e.meta & E_PLAIN:
             out["writes"].append(self.write(e.dot, element_stamp(e), dot_slot(e.dot),
-                                            e.meta & E_CLEARS, element_value(e)[:e.vlen]))
+                                            e.meta & E_CLEARS, element_value(e)[:element_vlen(e)]))
         else:
             c = cell_of(e, &room)
             if c != NULL:

@@ -50,7 +50,7 @@ cdef int op_room(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noe
 cdef size_t removal_size(Kernel *k, Element *e) noexcept nogil:
     k.scratch.listed.n = 0
     list_key(k, e, T_NONE, span(NULL, 0), k.open.most)
-    return EFFECT_ROOM + e.klen + k.scratch.listed.n
+    return EFFECT_ROOM + element_klen(e) + k.scratch.listed.n
 
 
 cdef size_t remainder_size(Kernel *k, uint32_t db, Element *e) noexcept nogil:
@@ -130,6 +130,6 @@ cdef int list_database(Kernel *k, uint32_t db) noexcept nogil:
         e = table_next(&k.db[db].table, &pos)
         if e == NULL:
             break
-        if not list_key(k, e, T_NONE, span(element_key(e), e.klen), k.open.most):
+        if not list_key(k, e, T_NONE, element_name(e), k.open.most):
             return 0
     return 1

@@ -152,7 +152,7 @@ cdef StreamId head_id(Collection *c, int name) noexcept nogil:
     if m == NULL:
         return best
     if m.meta & E_PLAIN:
-        return id_of(element_value(m)) if m.vlen == STREAM_ID else best
+        return id_of(element_value(m)) if element_vlen(m) == STREAM_ID else best
     w = element_cell(m).writes if m.meta & E_CELL else NULL
     while w != NULL:
         if w.n == STREAM_ID:
@@ -200,7 +200,7 @@ cdef inline Element *find_late(Collection *c, const char *name, uint32_t hash) n
 cdef void late_remove(Stream *s, Element *x) noexcept nogil:
     order_remove(&s.arrived, x.dot, x)
     table_remove(&s.late, x)
-    mem_free(x)
+    element_free(x)
 
 
 cdef void late_add(Kernel *k, Stream *s, Span name, uint32_t hash, StreamId newest) noexcept nogil:
@@ -520,7 +520,7 @@ cdef int stream_check(Kernel *k, Collection *c) noexcept nogil:
     if order_of(c).n != c.live or table_count(&c.table) != c.live:
         return 1
     while item != NULL:
-        if item.sort_key != member_sort_key(k, c, item.e) or item.e.klen != STREAM_ID:
+        if item.sort_key != member_sort_key(k, c, item.e) or element_klen(item.e) != STREAM_ID:
             return 2
         if table_find(&c.table, element_key(item.e), STREAM_ID, item.e.hash) != item.e:
             return 3
@@ -546,7 +546,7 @@ cdef int head_check(Kernel *k, Collection *c) noexcept nogil:
     cdef size_t pos = 0
     cdef Element *m = table_next(&c.table, &pos)
     while m != NULL:
-        if not head_name_sound(span(element_key(m), m.klen)):
+        if not head_name_sound(element_name(m)):
             return 1
         m = table_next(&c.table, &pos)
     return 0

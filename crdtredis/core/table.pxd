@@ -7,6 +7,8 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 
+from crdtredis.buffer cimport Span, span
+
 cdef enum:
     E_PLAIN = 1             # one write: dot and stamp in the header, value inline
     # E_PLAIN only: a member of a set, without a stamp; of values that are all empty none needs to
@@ -24,20 +26,27 @@ cdef enum:
     # the same bit of a hash's field: the write left the field's deadline alone (HSETEX KEEPTTL)
     E_KEEPS = 8
     # While a replica joins another's state (core/join.pxi): a piece has named the element itself;
-    # of a key, its deadline, and its list.
+    # of a key, its deadline.
     E_NAMED = 32
     E_DEADLINE_NAMED = 64
-    E_LIST_NAMED = 128
-    E_MARKS = 224
+    E_MARKS = 96
+    # no key, but a member of a collection: it has no access, and its lengths may stand in its meta
+    E_MEMBER = 128
+    # E_MEMBER only: but they do not
+    E_LONG = 256
+    SHORT_KLEN = 255        # bytes that they do up to
+    SHORT_VLEN = 32767
 
-# One allocation: hash to meta; of E_PLAIN dot and stamp, of E_CELL a Cell in their place, of E_LONE
-# a Lone; of E_ENTRY the pointer; key, [value].
+# One allocation: lengths to meta; of E_PLAIN dot and stamp, of E_CELL a Cell in their place, of
+# E_LONE a Lone; of E_ENTRY the pointer; key, [value]. That of a short member begins behind the
+# lengths, and the pointer to it that many bytes before it.
 cdef struct Element:
+    uint32_t long_klen      # see element_klen and element_vlen
+    uint32_t long_vlen
     uint32_t hash
-    uint32_t klen
-    uint32_t vlen           # E_PLAIN: bytes of value
     # bits 0-7: E_*; of a key, bits 8-31: second of the last access (mod 2^24), or, while the policy
-    # of eviction is LFU, 16-31: its minute (mod 2^16), 8-15: how often, as a logarithm
+    # of eviction is LFU, 16-31: its minute (mod 2^16), 8-15: how often, as a logarithm; of a
+    # member, bit 8: E_LONG; of a short one, 9-16: bytes of its key, 17-31: of its value
     uint32_t meta
     uint64_t dot            # E_PLAIN: the write's dot, actor slot << 48 | seq
     uint64_t stamp          # E_PLAIN, not E_BARE: its stamp; its actor is the dot's
@@ -72,11 +81,32 @@ cdef inline void element_put_stamp(Element *e, uint64_t stamp) noexcept nogil:
     if not e.meta & E_BARE:
         e.stamp = stamp
 
+cdef inline int is_short(uint32_t meta) noexcept nogil:
+    return meta & (E_MEMBER | E_LONG) == E_MEMBER
+
+cdef inline size_t element_begin(uint32_t meta) noexcept nogil:
+    """Where the allocation begins."""
+    return 8 if is_short(meta) else 0
+
+cdef inline uint32_t element_klen(const Element *e) noexcept nogil:
+    return e.meta >> 9 & SHORT_KLEN if is_short(e.meta) else e.long_klen
+
+cdef inline uint32_t element_vlen(const Element *e) noexcept nogil:
+    """E_PLAIN: bytes of value."""
+    return e.meta >> 17 if is_short(e.meta) else e.long_vlen
+
 cdef inline char *element_key(Element *e) noexcept nogil:
     return <char*>e + element_before_key(e.meta)
 
 cdef inline char *element_value(Element *e) noexcept nogil:
-    return element_key(e) + e.klen
+    return element_key(e) + element_klen(e)
+
+cdef inline Span element_name(Element *e) noexcept nogil:
+    return span(element_key(e), element_klen(e))
+
+cdef inline Span element_content(Element *e) noexcept nogil:
+    """E_PLAIN: its value."""
+    return span(element_value(e), element_vlen(e))
 
 cdef inline size_t table_count(const Table *t) noexcept nogil:
     return <size_t>t.array.used + (t.next.array.used if t.next != NULL else 0)

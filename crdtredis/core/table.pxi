@@ -361,7 +361,7 @@ cdef Element *table_find(Table *t, const char *key, size_t n, uint32_t hash) noe
             word = t.array.slots[at]
             if word >> 56 == hash >> 24:
                 e = slot_element(word)
-                if e.hash == hash and e.klen == n and memcmp(element_key(e), key, n) == 0:
+                if e.hash == hash and element_klen(e) == n and memcmp(element_key(e), key, n) == 0:
                     return e
         return NULL
     # The successor first: while a table grows or shrinks it is where the newer elements are.
@@ -376,7 +376,7 @@ cdef Element *table_find(Table *t, const char *key, size_t n, uint32_t hash) noe
             wanted = <uint64_t>(hash >> 24) << 8 | distance
             if word >> 48 == wanted:
                 e = slot_element(word)
-                if e.hash == hash and e.klen == n and memcmp(element_key(e), key, n) == 0:
+                if e.hash == hash and element_klen(e) == n and memcmp(element_key(e), key, n) == 0:
                     return e
             at = (at + 1) & mask
             distance += 1
@@ -556,7 +556,7 @@ cdef int few_check(Array *a, const uint64_t *hash_key) noexcept nogil:
         e = slot_element(a.slots[i])
         if e == NULL or a.slots[i] != slot_word(e):
             return 15
-        if hash_key != NULL and e.hash != siphash(element_key(e), e.klen, hash_key):
+        if hash_key != NULL and e.hash != siphash(element_key(e), element_klen(e), hash_key):
             return 11
     return 0
 
@@ -598,7 +598,7 @@ cdef int table_check(Table *t, const uint64_t *hash_key) noexcept nogil:
                 and not (i == 0 and t.next != NULL and at == t.next.emptied)):
                 # homes ascend along a cluster, and no cluster begins away from home
                 return 10
-            if hash_key != NULL and e.hash != siphash(element_key(e), e.klen, hash_key):
+            if hash_key != NULL and e.hash != siphash(element_key(e), element_klen(e), hash_key):
                 return 11
         if used != a.used:
             return 12

@@ -591,7 +591,7 @@ cdef int take_member(Taking *t, const StateItem *x, int sort, int act) noexcept 
     cdef Cell cell
     cdef uint64_t dot, stamp
     cdef uint32_t hash, index
-    cdef uint32_t flags = E_PLAIN | E_BARE if sort == SORT_SET else E_PLAIN
+    cdef uint32_t flags = E_MEMBER | E_PLAIN | (E_BARE if sort == SORT_SET else 0)
     if x.flags & ITEM_KEEPS:
         flags |= E_KEEPS
     if (not t.keyed or x.db or x.stride or x.gaps.n or x.values.n or x.deadlines.n
@@ -680,7 +680,7 @@ cdef void join_member(Taking *t, Span name, uint32_t hash, Element *m,
     if there:
         unindex(k, t.c, m)
     else:
-        m = element_new(k, name, hash, E_CELL, 0)
+        m = element_new(k, name, hash, E_MEMBER | E_CELL, 0)
         table_add(&t.c.table, m)
     m = element_join(&t.join, t.db, &t.c.table, live_of(t.c, &none), m, cell)
     if m != NULL:
@@ -905,7 +905,7 @@ cdef int take_list(Taking *t, const StateItem *x, int act) noexcept nogil:
     if act:
         open_for(t, T_LIST)
         if t.join.removes:
-            t.e.meta |= E_LIST_NAMED
+            t.c.named = 1
             if not list_walk(t, n, x.flags & ITEM_BACKWARDS):
                 return 0
     if n == 0:

@@ -65,7 +65,7 @@ cdef void collect_members(Kernel *k, Element *e, Collection *c, Buffer *found,
         for i in range(found.n // sizeof(Element*)):
             m = (<Element**>found.p)[i]
             live = value_live(m)
-            touch_key(k, k.search.db, span(element_key(e), e.klen))
+            touch_key(k, k.search.db, element_name(e))
             unindex(k, c, m)
             cell_forget_tombstones(k, &d.counted, element_cell(m))
             m = reencode(k, &c.table, &c.live, m, live)
@@ -98,7 +98,7 @@ cdef int collect_place(Kernel *k, Buffer *keys, Buffer *found, int *most) noexce
         if left == 0:
             k.search.place += 1
             if e.meta & E_CELL and has_tombstone(element_cell(e)):
-                touch_key(k, k.search.db, span(element_key(e), e.klen))
+                touch_key(k, k.search.db, element_name(e))
                 live = element_live(e)
                 cell_forget_tombstones(k, &d.counted, element_cell(e))
                 k.search.place -= reencode(k, &d.table, &d.live, e, live) == NULL

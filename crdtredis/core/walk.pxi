@@ -37,7 +37,7 @@ cdef int key_cells(Walk *w) noexcept nogil:
     w.is_deadline = deadline != NULL
     w.stage = 2
     if w.is_deadline:
-        w.name = span(element_key(w.key), w.key.klen)
+        w.name = element_name(w.key)
         w.e = NULL
         w.cell = deadline
     return w.is_deadline

@@ -171,10 +171,10 @@ FAULTS = [
           "simulation",
           "        if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN and observed(op, e.dot):\n"
           "            d.live -= 1\n"
-          "            mem_free(e)",
+          "            element_free(e)",
           "        if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN:\n"
           "            d.live -= 1\n"
-          "            mem_free(e)"),
+          "            element_free(e)"),
     Fault("set outranks every deadline",
           CORE + "deadline.pxi",
           "simulation",
@@ -1039,7 +1039,7 @@ FAULTS = [
           CORE + "pending.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "    k.pending.bytes -= pending_size(m.vlen)\n",
+          "    k.pending.bytes -= pending_size(element_vlen(m))\n",
           ""),
     Fault("early: what follows the ops of an actor without room is not looked at",
           CORE + "receive.pxi",
@@ -1071,7 +1071,7 @@ FAULTS = [
           CORE + "receive.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "            most -= min(most, pending_size(m.vlen))\n",
+          "            most -= min(most, pending_size(element_vlen(m)))\n",
           ""),
     Fault("early: an op from the future is not held",
           CORE + "pending.pxi",
