@@ -25,7 +25,7 @@ from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_SCRIPT, Call, consume, is
 from crdtredis._resp cimport (reply_array, reply_bulk, reply_error_span, reply_int, reply_map,
                               reply_null, reply_null_array, reply_ok)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need
-from crdtredis.commands.common cimport REFUSED, args_size, read_int
+from crdtredis.commands.common cimport REFUSED, read_int
 from crdtredis.commands.members cimport find_members
 from crdtredis.commands.stream_ids cimport (GROUP_NAME_MOST, id_order, id_up, is_one,
                                             parse_id, stream_id)
@@ -795,14 +795,12 @@ cdef void give_up_to(Call *c, Under *u, Span consumer, StreamId last) noexcept n
     out."""
     cdef StreamCursor at
     cdef Buffer ids
-    if id_order(last, u.g.last) <= 0:
-        return
     memset(&ids, 0, sizeof(Buffer))
     group_new(c.kernel, u.s, &u.g, NULL, &at)
     while ids.n // sizeof(StreamId) < GIVEN_MOST and stream_next(&at):
         if id_order(at.id, last) <= 0:
             buffer_add(&ids, &at.id, sizeof(StreamId))
-    if ids.n and op_room(c.kernel, c.db, 1, u.key.n, GIVEN_ROOM * (ids.n // sizeof(StreamId))):
+    if ids.n:
         prepare(c, u)
         u.e = group_deliver(c.kernel, c.db, u.key, u.e, u.name, consumer, <StreamId*>ids.p,
                             ids.n // sizeof(StreamId), 1)
@@ -816,7 +814,7 @@ cdef void xclaim(Call *c) noexcept nogil:
     cdef StreamId id
     cdef Buffer claimed, gone
     cdef Run run
-    cdef int found = find_group(c, c.argv[1], c.argv[2], &u), last = 5, i, made
+    cdef int found = find_group(c, c.argv[1], c.argv[2], &u), last = 5, i, made, new
     if found == REFUSED:
         return
     if not found:
@@ -826,13 +824,18 @@ cdef void xclaim(Call *c) noexcept nogil:
         return
     while last < c.argc and parse_id(c.argv[last], &id, 0, NULL):
         last += 1
-    if (not read_claim(c, last, &x)
-            or not op_room(c.kernel, c.db, <size_t>last + 2, u.key.n, args_size(c, 2) * 2)):
+    if not read_claim(c, last, &x):
+        return
+    new = id_order(x.last, u.g.last) > 0
+    if not op_room(c.kernel, c.db, <size_t>last + 2, u.key.n + u.name.n + c.argv[3].n + CLAIM_ROOM,
+                   GIVEN_ROOM * min(stream_len(u.s), <size_t>GIVEN_MOST)
+                   + (ELSEWHERE_ROOM if u.g.creates > 1 else 0) if new else 0):
         return
     memset(&claimed, 0, sizeof(Buffer))
     memset(&gone, 0, sizeof(Buffer))
     made = touch_consumer(c, &u, c.argv[3])
-    give_up_to(c, &u, c.argv[3], x.last)
+    if new:
+        give_up_to(c, &u, c.argv[3], x.last)
     run_begin(c, &u, &run, c.argv[3], x.at)
     for i in range(5, last):
         parse_id(c.argv[i], &id, 0, NULL)

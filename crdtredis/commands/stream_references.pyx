@@ -14,9 +14,10 @@ from libc.stdlib cimport qsort
 from libc.string cimport memset
 
 from crdtredis._core cimport (T_STREAM, Collection, Element, GroupView, Kernel, PendingView,
-                              StreamCursor, StreamId, group_find, group_references, key_collection,
-                              key_prepare, op_room, pending_from, pending_remove, references_remove,
-                              references_size, stream_next, stream_remove, stream_seek)
+                              StreamCursor, StreamId, group_count, group_find, group_references,
+                              key_collection, key_prepare, op_room, pending_from, pending_remove,
+                              references_remove, references_size, stream_next, stream_remove,
+                              stream_seek)
 from crdtredis._engine cimport Call, is_word, native, refuse, refuse_syntax
 from crdtredis._resp cimport reply_array, reply_int
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
@@ -194,7 +195,7 @@ cdef void remove_asked(Call *c, int options, Span group) noexcept nogil:
     cdef Buffer asked, chosen
     cdef StreamId *ids
     cdef Asked *v
-    cdef size_t n
+    cdef size_t n, groups
     cdef int j, there
     if find_members(c, key, T_STREAM, &e, &s) == REFUSED or not read_removing(c, options, &o):
         return
@@ -215,8 +216,9 @@ cdef void remove_asked(Call *c, int options, Span group) noexcept nogil:
     if there:
         qsort(v, o.n, sizeof(Asked), by_id)
         n = choose(k, &g if group.p != NULL else NULL, v, o.n, ids)
-        if not op_room(k, c.db, 2 * n + 2, key.n,
-                       group.n + 32 * n + references_size(s, <size_t>o.n)):
+        groups = group_count(k, s) if o.references == DELREF else 0
+        if not op_room(k, c.db, 2 * n + 2 + groups, key.n,
+                       group.n + 32 * n + (references_size(s, n) if groups else 0)):
             buffer_free(&asked)
             buffer_free(&chosen)
             return

@@ -299,12 +299,14 @@ cdef inline int64_t node_of(Call *c) noexcept nogil:
 
 cdef int trim_room(Call *c, Collection *s, Adding *a, size_t n, size_t bytes) noexcept nogil:
     """op_room for n effects more and for a trim. Where there are no groups, none needs anything."""
-    cdef size_t most = 1
-    if s == NULL or a.strategy == TRIM_NOT or group_count(c.kernel, s) == 0:
+    cdef size_t most = 1, groups = group_count(c.kernel, s) if s != NULL else 0
+    if groups == 0 or a.strategy == TRIM_NOT:
         a.references = KEEPREF
     if a.references == ACKED or a.references == DELREF:
         most += <size_t>(surplus(c.kernel, s, a, 1) + 1)
         bytes += references_size(s, most) if a.references == DELREF else STREAM_ID * most
+    if a.references == DELREF:
+        n += groups
     return op_room(c.kernel, c.db, n + (most if a.references == ACKED else 1), c.argv[1].n, bytes)
 
 

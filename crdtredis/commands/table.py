@@ -196,17 +196,18 @@ class KeyAfter:
 
 @dataclass(frozen=True, slots=True)
 class StreamKeys:
-    """The first half of what stands behind the first STREAMS from argv[start] on."""
+    """The first half of what stands behind the first STREAMS that is no option's value. `start` is
+    what the specification says, which knows of no options."""
     access: str
     start: int
 
     def find(self, argv: list[bytes]) -> list[int] | None:
-        options = [a.upper() for a in argv[self.start:]]
-        if b"STREAMS" not in options:
-            return None
-        first = self.start + options.index(b"STREAMS") + 1
+        words, first = [a.upper() for a in argv], 1
+        while words[first:first + 1] not in ([], [b"STREAMS"]):
+            first += {b"GROUP": 3, b"COUNT": 2, b"BLOCK": 2}.get(words[first], 1)
+        first += 1
         n = len(argv) - first
-        return list(range(first, first + n // 2)) if n and n % 2 == 0 else None
+        return list(range(first, first + n // 2)) if n > 0 and n % 2 == 0 else None
 
     @property
     def begin(self) -> dict:

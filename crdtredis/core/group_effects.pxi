@@ -247,15 +247,16 @@ cdef Element *pending_remove(Kernel *k, uint32_t db, Span key, Element *e, Span 
 
 
 cdef size_t references_size(Collection *s, size_t n) noexcept nogil:
+    """Without what each effect takes: there is one for each group at most."""
     cdef Collection *c = groups_of(s)
     cdef Element *group
     cdef size_t i = 0, size = 0
     group = nth_group(c, 0)
     while group != NULL:
-        size += EFFECT_ROOM + element_klen(group) + STREAM_ID * n
+        size += group.klen
         i += 1
         group = nth_group(c, i)
-    return size
+    return size + STREAM_ID * (min(n * i, table_count(&c.table)) if i else 0)
 
 
 cdef Element *references_remove(Kernel *k, uint32_t db, Span key, Element *e, const StreamId *ids,

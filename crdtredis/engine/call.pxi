@@ -82,8 +82,15 @@ cdef const char *unpack_command(const char *p, Span **argv, int *cap, int *argc)
     return p
 
 
+cdef inline int option_words(Span option) noexcept nogil:
+    """Of XREAD and XREADGROUP. What stands behind one is no STREAMS, whatever it is called."""
+    if is_word(option, "GROUP"):
+        return 3
+    return 2 if is_word(option, "COUNT") or is_word(option, "BLOCK") else 1
+
+
 cdef int stream_keys(int first, Span *argv, int argc, int *last) noexcept nogil:
     while first < argc and not is_word(argv[first], "STREAMS"):
-        first += 1
+        first += option_words(argv[first])
     last[0] = first + (argc - first - 1) // 2
     return first + 1

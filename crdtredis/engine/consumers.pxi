@@ -178,14 +178,14 @@ cdef void consumed_end(Dispatch *d, Consumed *x) noexcept nogil:
 cdef int waits_with(Dispatch *d, Wait *w, Span group) noexcept nogil:
     """Is it an XREADGROUP of this group?"""
     cdef Span *v
-    cdef int n, i = 1
+    cdef int n, i = 1, same = 0
     unpack_command(w.args.p, &d.waiting.argv, &d.waiting.argv_cap, &n)
     v = d.waiting.argv
     while i + 1 < n and not is_word(v[i], "STREAMS"):
         if is_word(v[i], "GROUP"):
-            return v[i + 1].n == group.n and memcmp(v[i + 1].p, group.p, group.n) == 0
-        i += 1 if is_word(v[i], "NOACK") else 2
-    return 0
+            same = v[i + 1].n == group.n and memcmp(v[i + 1].p, group.p, group.n) == 0
+        i += option_words(v[i])
+    return same
 
 
 cdef int is_awaited(Dispatch *d, const Consumed *x, int64_t *work) noexcept nogil:

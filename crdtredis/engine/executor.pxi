@@ -138,7 +138,7 @@ cdef int describe_keys(Command *cmd, spec) except -1:
                 raise ValueError(f"{spec.name}: {keys.word} is too long")
             memcpy(k.word, PyBytes_AS_STRING(word), len(word) + 1)
         elif isinstance(keys, table.StreamKeys):
-            k.kind, k.first = KEYS_STREAMS, keys.start
+            k.kind, k.first = KEYS_STREAMS, 1           # where options begin
         elif spec.name == "SORT":
             k.kind = KEYS_SORTED
         else:
@@ -228,7 +228,7 @@ cdef class Executor:
                 if spec.keys and isinstance(spec.keys[0], table.CountedKeys):
                     cmd.read_count = spec.keys[0].at
                 elif spec.keys and isinstance(spec.keys[0], table.StreamKeys):
-                    cmd.read_streams = spec.keys[0].start
+                    cmd.read_streams = 1
                 else:
                     cmd.read_first, cmd.read_last, _ = spec.key_range
             handler = (spec.handler if spec.handler is not None

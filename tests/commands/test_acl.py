@@ -146,6 +146,16 @@ def test_keys_whose_place_the_arguments_decide(c):
     assert "can't be greater than number of args" in u.error("EVAL", "x", "9", "o")
 
 
+@pytest.mark.parametrize("options", ["COUNT 1 GROUP g STREAMS", "NOACK GROUP g STREAMS",
+                                     "GROUP x streams GROUP g STREAMS",
+                                     "BLOCK 0 COUNT 1 GROUP STREAMS c"])
+def test_a_consumer_or_group_called_streams_hides_no_key(c, options):
+    call = ["XREADGROUP", *options.split(), "streams", "o", ">"]
+    assert user(c, "+@all", "~streams").error(*call) == KEY
+    assert c("COMMAND", "GETKEYS", *call) == [b"o"]
+    assert user(c, "+@all", "~o").error(*call).startswith("NOGROUP")
+
+
 def test_sort_by_and_get_want_all_keys(c):
     c("RPUSH", "m", "1")
     u = user(c, "+@all", "~m")

@@ -332,3 +332,56 @@ def test_counters_that_many_replicas_increment_count(c):
     refused(c, "HSET", "h", *(x for f in fields for x in (f, "v")))
     c("HSET", "h", *(x for f in fields[:10] for x in (f, "v")))
     assert op_sizes(c.replica.take_ops())[0] > 10 * 20 * 16 and c.replica.stats()["torn"] == 0
+
+
+def grouped(c, key, groups, n) -> list[str]:
+    """A stream of n entries, all pending with x in each group. Their ids."""
+    c.replica.op_limit = 1 << 30
+    ids = [f"{i}-0" for i in range(1, n + 1)]
+    for i in ids:
+        c("XADD", key, i, "f", "v")
+    for group in groups:
+        c("XGROUP", "CREATE", key, group, 0)
+        c("XREADGROUP", "GROUP", group, "x", "STREAMS", key, ">")
+    c.replica.take_ops()
+    return ids
+
+
+@pytest.mark.parametrize("last", [[], ["LASTID", "250-0"]])
+def test_claims_each_of_which_is_an_effect_of_its_own_count(c, last):
+    """Of two neighbours one was delivered once more than the other."""
+    group, name = "g" * 500, "c" * 500
+    ids = grouped(c, "s", [group], 200)
+    c("XCLAIM", "s", group, "x", 0, *ids[::2])
+    for i in range(201, 300):
+        c("XADD", "s", f"{i}-0", "f", "v")
+    c.replica.op_limit = LIMIT
+    refused(c, "XCLAIM", "s", group, name, 0, *ids, *last)
+    c.replica.take_ops()
+    assert len(c("XCLAIM", "s", group, name, 0, *ids[:60], *last)) == 60
+    assert len(op_sizes(c.replica.take_ops())) == 1 and c.replica.stats()["torn"] == 0
+    assert len(c("XREADGROUP", "GROUP", group, "x", "STREAMS", "s", ">")[0][1]) == (
+        49 if last else 99)
+
+
+@pytest.mark.parametrize("argv", [("XDELEX", "s", "DELREF", "IDS", 1, "1-0"),
+                                  ("XTRIM", "s", "MAXLEN", 1, "DELREF"),
+                                  ("XADD", "s", "MAXLEN", 1, "DELREF", "*", "f", "v")])
+def test_references_in_many_groups_count(c, argv):
+    key = "s" * 3000
+    argv = [key if a == "s" else a for a in argv]
+    grouped(c, key, [f"group {i}" for i in range(60)], 2)
+    c.replica.op_limit = LIMIT
+    refused(c, *argv)
+    c.replica.op_limit = 3 * LIMIT
+    c(*argv)
+    assert len(op_sizes(c.replica.take_ops())) == 1 and c.replica.stats()["torn"] == 0
+
+
+def test_references_that_are_not_there_do_not_count(c):
+    ids = grouped(c, "s", [], 200)
+    for i in range(60):
+        c("XGROUP", "CREATE", "s", f"group {i}", 0)
+    c.replica.op_limit = LIMIT
+    assert c("XDELEX", "s", "DELREF", "IDS", 100, *ids[:100]) == [1] * 100
+    assert c("XTRIM", "s", "MAXLEN", 0, "DELREF") == 100

@@ -55,7 +55,7 @@ def test_who_waits_is_a_consumer(served):
     s, bridge, c = serve(served, patience=0)
     c.send("XGROUP CREATE s h 0").expect(OK)
     waits = s.connect()
-    waits.send("XREADGROUP NOACK COUNT 1 GROUP g GROUP BLOCK 0 STREAMS s >")
+    waits.send("XREADGROUP GROUP x y NOACK COUNT 1 GROUP g GROUP BLOCK 0 STREAMS s >")
     assert told(bridge) == [(True, GROUP)]
     # another group is forgotten meanwhile, and again
     for _ in range(2):
