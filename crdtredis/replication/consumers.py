@@ -45,6 +45,7 @@ FRAME = 1 << 20                         # bytes of groups in a frame, about
 GROUPS_MOST = 110_000                   # that a replica names: engine/consumers.pxd has 100,000,
 NAME_MOST = 4096                        # and bytes of key and name
 BYTES_MOST = 64 << 20
+HELD = 200                              # bytes that a group takes beside those that it came in
 PIECE = 500                             # groups that the engine is told of at once
 GRACE = 1.5                             # sync_intervals until one that is lost counts for nothing
 RARELY = 4                              # times GRACE between two that one is expected
@@ -191,9 +192,11 @@ class Consumers:
 
     def came(self, voice: Voice, body: bytes, refuse_foreign: Callable[[int], None]) -> None:
         """A frame. Raises Refusal. refuse_foreign: does where an actor is another replica's."""
+        if len(body) > 2 * FRAME:
+            raise Refusal(proto.TOO_LARGE, "a frame of too many consumer groups")
         word, _ = decode(proto.Consumers, body)
         refuse_foreign(word.actor)
-        voice.bytes += len(body)
+        voice.bytes += len(body) + HELD * len(word.groups)
         if voice.bytes > BYTES_MOST:
             raise Refusal(proto.TOO_LARGE, "words about consumer groups that cannot be heard")
         if any(len(g.key) + len(g.group) > NAME_MOST for g in word.groups):
@@ -225,6 +228,7 @@ class Consumers:
                 ear.owed = ear.owed or bool(groups)
             if len(said.words[voice.replica].groups) > GROUPS_MOST:
                 voice.link.close(Refusal(proto.TOO_LARGE, "too many groups with consumers"))
+                voice.pending.clear()
         if not voice.pending:
             voice.bytes = 0
         self._go_on()

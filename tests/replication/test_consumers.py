@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from crdtredis.replication import consumers as module
-from crdtredis.replication.consumers import (BYTES_MOST, GRACE, UNHEARD, UNREAD, WORDS, Consumers,
-                                             changes)
+from crdtredis.replication.consumers import (BYTES_MOST, FRAME, GRACE, HELD, UNHEARD, UNREAD, WORDS,
+                                             Consumers, changes)
 from crdtredis.replication.delivering import Mode, Right
 from crdtredis.replication.waiters import Waiters
 from crdtredis.replication.wire import Refusal, decode, encode, proto
@@ -413,6 +413,35 @@ async def test_hostile_words():
         for _ in range(BYTES_MOST // 4000):
             came(encode(word))
     assert len(voice.pending) < BYTES_MOST // 4000
+
+
+@run
+async def test_words_of_very_many_groups_are_refused_before_they_take_room(monkeypatch):
+    """Each takes a few bytes on the way, and much more here."""
+    monkeypatch.setattr(module, "BYTES_MOST", 2 << 20)
+    p = await pair()
+    voice = p.voices["a"]
+    word = proto.Consumers(actor=1, seq=1, number=9, more=True)
+    with pytest.raises(Refusal, match="too many"):
+        p.b.it.came(voice, encode(word) + bytes(2 * FRAME), lambda actor: None)
+    word.groups.extend(proto.Consumed(key=b"%d" % i, token=1) for i in range(500))
+    with pytest.raises(Refusal, match="cannot be heard"):
+        for _ in range(30):
+            p.b.it.came(voice, encode(word), lambda actor: None)
+    assert (2 << 20) / 400 < len(voice.part) <= (2 << 20) / HELD
+
+
+@run
+async def test_words_behind_one_that_names_too_many_groups_are_not_heard(monkeypatch):
+    monkeypatch.setattr(module, "GROUPS_MOST", 10)
+    p = await pair()
+    voice = p.voices["a"]
+    for i in range(3):
+        word = proto.Consumers(actor=1, seq=1, number=5 + i)
+        word.groups.extend(proto.Consumed(key=b"%d" % (20 * i + j), token=1) for j in range(20))
+        p.b.it.came(voice, encode(word), lambda actor: None)
+    p.b.arrive(1, 1)
+    assert voice.link.closed and len(p.b.it.delivering.words["a"].groups) == 20
 
 
 @run

@@ -3337,4 +3337,15 @@ FAULTS = [
           "commands/test_sizes.py::test_references_in_many_groups_count",
           "        if not op_room(k, c.db, 2 * n + 2 + groups, key.n,\n",
           "        if not op_room(k, c.db, 2 * n + 2, key.n,\n"),
+    Fault("consumers: a word may name any number of groups", PEERS + "consumers.py",
+          "replication/test_consumers.py"
+          "::test_words_of_very_many_groups_are_refused_before_they_take_room",
+          "        voice.bytes += len(body) + HELD * len(word.groups)\n",
+          "        voice.bytes += len(body)\n"),
+    Fault("consumers: words behind one that names too many groups are heard",
+          PEERS + "consumers.py",
+          "replication/test_consumers.py"
+          "::test_words_behind_one_that_names_too_many_groups_are_not_heard",
+          "too many groups with consumers\"))\n                voice.pending.clear()\n",
+          "too many groups with consumers\"))\n"),
 ]
