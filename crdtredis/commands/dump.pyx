@@ -26,8 +26,8 @@ from crdtredis._core cimport (EVICT_LFU, T_HASH, T_LIST, T_SET, T_STREAM, T_STRI
                               WALK_BACKWARDS, WALK_FORWARDS, Collection, ConsumerView, Element,
                               GroupView, Kernel, MadeGroup, PendingView, StreamCursor, StreamId,
                               Walk, consumer_find, consumer_next, consumer_put, deadlines_of,
-                              field_expire, group_count, group_new, group_next, group_put,
-                              key_collection, key_delete, key_expire, key_find,
+                              field_expire, group_count, group_next, group_passed_over,
+                              group_put, key_collection, key_delete, key_expire, key_find,
                               key_hash, key_set_frequency, key_set_idle, key_type, key_visible,
                               member_score, pending_from, records_put, records_size, put_id,
                               put_shown, removal_size, stream_added, stream_max_deleted,
@@ -161,11 +161,17 @@ cdef StreamId given_up_to(Kernel *k, Collection *s, GroupView *g) noexcept nogil
     """The last-delivered-id; g.read is made to fit."""
     cdef StreamId last = g.last
     cdef StreamCursor at
-    group_new(k, s, g, NULL, &at)
-    while stream_next(&at):
-        if id_order(at.id, last) <= 0:
-            last = at.id
+    cdef Buffer ids
+    cdef StreamId *v
+    cdef size_t i
+    memset(&ids, 0, sizeof(Buffer))
+    group_passed_over(k, s, g, &ids)
+    v = <StreamId*>ids.p
+    for i in range(ids.n // sizeof(StreamId)):
+        if id_order(v[i], last) <= 0:
+            last = v[i]
             id_down(&last)
+    buffer_free(&ids)
     if id_order(last, g.last):
         g.read = <int64_t>stream_added(k, s)
         stream_seek(k, s, last, 0, &at)

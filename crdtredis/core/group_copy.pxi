@@ -193,7 +193,6 @@ cdef void carry_records(Kernel *k, const GroupView *g, Buffer *b, Buffer *ids) n
 
 
 cdef void groups_carry(Kernel *k, Collection *s, Buffer *b) noexcept nogil:
-    cdef StreamCursor entry
     cdef ConsumerView c
     cdef GroupView g
     cdef Carried x
@@ -206,10 +205,7 @@ cdef void groups_carry(Kernel *k, Collection *s, Buffer *b) noexcept nogil:
         x.shared = g.shared
         x.last = g.last
         x.said[0] = read_said(<Collection*>g.of)
-        group_new(k, s, &g, NULL, &entry)
-        while stream_next(&entry):
-            if not id_below(g.last, entry.id):
-                buffer_add(&ids, &entry.id, sizeof(StreamId))
+        group_passed_over(k, s, &g, &ids)
         carry_part(b, &x, g.name, span(NULL, 0), &ids)
         ids.n = 0
         carry_records(k, &g, b, &ids)

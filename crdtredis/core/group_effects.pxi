@@ -253,10 +253,10 @@ cdef size_t references_size(Collection *s, size_t n) noexcept nogil:
     cdef size_t i = 0, size = 0
     group = nth_group(c, 0)
     while group != NULL:
-        size += group.klen
+        size += element_klen(group) + STREAM_ID * min(n, count_of(c, G_RECORD, name_group(group)))
         i += 1
         group = nth_group(c, i)
-    return size + STREAM_ID * (min(n * i, table_count(&c.table)) if i else 0)
+    return size
 
 
 cdef Element *references_remove(Kernel *k, uint32_t db, Span key, Element *e, const StreamId *ids,
@@ -271,7 +271,7 @@ cdef Element *references_remove(Kernel *k, uint32_t db, Span key, Element *e, co
     while group != NULL:            # the removal of records moves no group
         name.n = found.n = 0
         buffer_add(&name, name_group(group).p, name_group(group).n)
-        for i in range(n):
+        for i in range(n if count_of(c, G_RECORD, name_group(group)) else 0):
             if is_pending(c, name_group(group), ids[i]):
                 buffer_add(&found, &ids[i], sizeof(StreamId))
         if found.n:

@@ -7,7 +7,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from crdtredis.buffer cimport Span
+from crdtredis.buffer cimport Buffer, Span
 
 # Of the CREATEs of a name the latest, as clients see it.
 cdef struct GroupView:
@@ -55,6 +55,9 @@ cdef int pending_last(Kernel *k, const GroupView *g, PendingView *out) noexcept 
 # replica gives out; NULL: all.
 cdef void group_new(Kernel *k, Collection *s, const GroupView *g, const Portion *by,
                     StreamCursor *at) noexcept nogil
+# Adds the ids of those up to the last id that the group has given out. O(1) where none came late.
+cdef void group_passed_over(Kernel *k, Collection *s, const GroupView *g,
+                            Buffer *ids) noexcept nogil
 # Of n ids: out[i] := is some group still to give that entry out, or is it pending in one? Where it
 # is not there: will the group come to that id?
 cdef void group_references(Kernel *k, Collection *s, const StreamId *ids, size_t n,

@@ -25,12 +25,20 @@ cdef StreamId last_delivered(Collection *c) noexcept nogil:
     return last
 
 
+cdef size_t count_of(Collection *c, int letter, Span group) noexcept nogil:
+    cdef Buffer head
+    cdef size_t begin, end
+    memset(&head, 0, sizeof(Buffer))
+    name_begin(&head, letter, group)
+    range_behind(c, &head, &begin, &end)
+    buffer_free(&head)
+    return end - begin
+
+
 cdef int group_view(Kernel *k, Collection *c, Element *m, GroupView *out) noexcept nogil:
     """But for how much is read and is to be. Of several CREATEs no less than what is pending, and
     no fewer than the consumers (group_counted)."""
     cdef Marks *v
-    cdef Buffer head
-    cdef size_t begin, end
     load_marks(k, c, m)
     memset(out, 0, sizeof(GroupView))
     out.name = name_group(m)
@@ -40,14 +48,8 @@ cdef int group_view(Kernel *k, Collection *c, Element *m, GroupView *out) noexce
     out.shared = groups_data(c).loaded and v[0].shared
     out.creates = <int>groups_data(c).loaded
     out.last = last_delivered(c)
-    memset(&head, 0, sizeof(Buffer))
-    name_begin(&head, G_RECORD, out.name)
-    range_behind(c, &head, &begin, &end)
-    out.pending = end - begin
-    name_begin(&head, G_CONSUMER, out.name)
-    range_behind(c, &head, &begin, &end)
-    buffer_free(&head)
-    out.consumers = end - begin
+    out.pending = count_of(c, G_RECORD, out.name)
+    out.consumers = count_of(c, G_CONSUMER, out.name)
     return 1
 
 
@@ -110,6 +112,18 @@ cdef int gave_all_before(Collection *c, Collection *s, StreamId id) noexcept nog
         if not id_below(mark_at(&v.given, i).id, id):
             return 0
     return 1
+
+
+cdef void group_passed_over(Kernel *k, Collection *s, const GroupView *g,
+                            Buffer *ids) noexcept nogil:
+    cdef StreamCursor at
+    cdef int more
+    group_new(k, s, g, NULL, &at)
+    more = stream_next(&at) and not gave_all_before(<Collection*>g.of, s, at.id)
+    while more:
+        if not id_below(g.last, at.id):
+            buffer_add(ids, &at.id, sizeof(StreamId))
+        more = stream_next(&at)
 
 
 cdef int group_next(Kernel *k, Collection *s, size_t *at, GroupView *out) noexcept nogil:
