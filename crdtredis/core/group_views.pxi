@@ -494,20 +494,23 @@ cdef void group_references(Kernel *k, Collection *s, const StreamId *ids, size_t
     cdef Element *m
     cdef Mark mark
     cdef char name[16]
-    cdef size_t i, j = 0
+    cdef size_t i, j = 0, left = n
     memset(out, 0, n)
     group = nth_group(c, j)
-    while group != NULL:
+    while group != NULL and left:
         load_marks(k, c, group)
         for i in range(n):
+            if out[i]:
+                continue
             put_id(name, ids[i])
             m = table_find(&s.table, name, STREAM_ID, key_hash(k, name, STREAM_ID))
-            if m != NULL and not out[i]:
+            if m != NULL:
                 mark = entry_mark(k, m)
                 out[i] = not is_delivered(groups_data(c), &mark)
-            elif m == NULL and not out[i]:
+            else:
                 out[i] = id_below(last_delivered(c), ids[i])
             if not out[i]:
                 out[i] = is_pending(c, name_group(group), ids[i])
+            left -= out[i] != 0
         j += 1
         group = nth_group(c, j)
