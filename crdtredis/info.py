@@ -483,7 +483,7 @@ def latencystats(x: Any) -> Fields:
              for p in setting(x, "latency_tracking_info_percentiles", ("50", "99", "99.9"))]
     return {f"latency_percentiles_usec_{name}": ",".join(f"p{p}={percentile(took, part):.3f}"
                                                          for p, part in shown)
-            for name, took in x.latencies().items()}
+            for name, (took, _) in x.latencies().items()}
 
 
 def percentile(took: list[int], part: float) -> float:

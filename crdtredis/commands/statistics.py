@@ -252,7 +252,7 @@ def latency_doctor(session, argv):
 def latency_histogram(session, argv):
     wanted = {text(a).lower() for a in argv[2:]}
     out = {}
-    for name, took in session.executor.latencies().items():
+    for name, (took, _) in session.executor.latencies().items():
         if not wanted or name in wanted or name.partition("|")[0] in wanted:
             calls, bounds = 0, {}
             for i, n in enumerate(took):

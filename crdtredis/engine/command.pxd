@@ -123,6 +123,8 @@ cdef struct Command:
     uint64_t rejected       # calls that were not run
     uint64_t failed         # calls that replied with an error
     uint64_t took[24]       # LATENCIES: calls of up to 1, 2, 4 ... µs; last, all that took longer
+    # of `ticks`, those that `took` has not counted; while it counts nothing, less all `ticks`
+    uint64_t untimed
 
 # Open addressing over Command.hash; at most half full, so a look-up meets a NULL.
 cdef struct CommandTable:

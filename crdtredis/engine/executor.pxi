@@ -467,15 +467,18 @@ cdef class Executor:
         return out
 
     def latencies(self) -> dict:
-        """Name -> calls by how long they took: up to 1, 2, 4 ... 2**22 µs, and longer. Of commands
-        called at least once."""
+        """Name -> (calls by how long they took: up to 1, 2, 4 ... 2**22 µs, and longer; µs of
+        these calls together). Of commands called at least once."""
         cdef uint32_t i
         cdef Command *cmd
+        cdef uint64_t ticks
         out = {}
         for i in range(self.d.table.mask + 1):
             cmd = self.d.table.slots[i]
             if cmd != NULL and cmd.calls:
-                out[cmd.name.decode()] = [cmd.took[j] for j in range(LATENCIES)]
+                ticks = (0 if self.d.stopwatch.untracked else cmd.ticks) - cmd.untimed
+                out[cmd.name.decode()] = ([cmd.took[j] for j in range(LATENCIES)],
+                                          int(<double>ticks / self.d.stopwatch.per_usec))
         return out
 
     def error_stats(self) -> dict:
@@ -607,7 +610,7 @@ cdef class Executor:
         for i in range(self.d.table.mask + 1):
             cmd = self.d.table.slots[i]
             if cmd != NULL:
-                cmd.calls = cmd.ticks = cmd.rejected = cmd.failed = 0
+                cmd.calls = cmd.ticks = cmd.untimed = cmd.rejected = cmd.failed = 0
                 memset(cmd.took, 0, sizeof(cmd.took))
 
     # -- slow log
@@ -644,7 +647,15 @@ cdef class Executor:
 
     @latency_tracking.setter
     def latency_tracking(self, bint on):
+        cdef uint32_t i
+        cdef Command *cmd
+        if on != self.d.stopwatch.untracked:
+            return
         self.d.stopwatch.untracked = not on
+        for i in range(self.d.table.mask + 1):
+            cmd = self.d.table.slots[i]
+            if cmd != NULL:
+                cmd.untimed += cmd.ticks if on else -cmd.ticks
 
     def set_latency_threshold(self, int64_t ms):
         """Events of at least so many ms are sampled; 0: none are."""

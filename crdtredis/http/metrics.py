@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily,
                                     InfoMetricFamily, Metric)
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 
 from crdtredis import staleness
 from crdtredis.commands.table import COMMANDS
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from crdtredis.replication.peer import PeerInfo
 
 PREFIX = "crdt_redis_"
+OPENMETRICS = "application/openmetrics-text"
+ACCEPT_MOST = 1024                      # bytes of the header that are looked at
 
 # name -> (section of INFO, field, help)
 GAUGES = {
@@ -208,7 +211,7 @@ class Snapshot:
     """A collector of one look."""
 
     def __init__(self, fields: dict[str, Fields], peers: Iterable[PeerInfo],
-                 latencies: dict[str, list[int]], disk: Disk,
+                 latencies: dict[str, tuple[list[int], int]], disk: Disk,
                  delays: dict[str, dict[str, Any]]) -> None:
         self.fields, self.peers, self.latencies, self.disk = fields, list(peers), latencies, disk
         self.delays = delays
@@ -257,23 +260,24 @@ class Snapshot:
         failed = CounterMetricFamily(PREFIX + "command_failures",
                                      "Calls that were refused or ended in an error",
                                      labels=["command"])
-        spent: dict[str, float] = defaultdict(float)
         for field, text in self.fields["commandstats"].items():
             name, found = field.removeprefix("cmdstat_"), dict(part.split("=")
                                                                for part in text.split(","))
             calls.add_metric([name], float(found["calls"]))
             seconds.add_metric([name], float(found["usec"]) / 1e6)
             failed.add_metric([name], float(found["rejected_calls"]) + float(found["failed_calls"]))
-            spent[family(name)] += float(found["usec"]) / 1e6
         duration = HistogramMetricFamily(PREFIX + "command_duration_seconds",
                                          "How long commands took, by group of commands",
                                          labels=["family"])
-        for of in sorted(spent):
-            took = [sum(n) for n in zip(*(counts for name, counts in self.latencies.items()
-                                          if family(name) == of))]
+        timed = defaultdict(list)
+        for name, found in self.latencies.items():
+            timed[family(name)].append(found)
+        for of, commands in sorted(timed.items()):
+            took = [sum(n) for n in zip(*(counts for counts, _ in commands))]
             duration.add_metric([of], [(f"{(1 << i) / 1e6:g}", float(sum(took[:i + 1])))
                                        for i in range(len(took) - 1)]
-                                + [("+Inf", float(sum(took)))], spent[of])
+                                + [("+Inf", float(sum(took)))],
+                                sum(usec for _, usec in commands) / 1e6)
         return calls, seconds, failed, duration
 
     def staleness(self) -> Iterable[Metric]:
@@ -326,10 +330,33 @@ class Snapshot:
             yield counter
 
 
-def render(fields: dict[str, Fields], peers: Iterable[PeerInfo], latencies: dict[str, list[int]],
-           disk: Disk, delays: dict[str, dict[str, Any]]) -> tuple[bytes, str]:
+def wants_openmetrics(accept: str) -> bool:
+    """Which of the two formats does a request ask for (RFC 9110, 12.5.1)? As Prometheus's own
+    exporters have it: OpenMetrics in a version that we have, where that has the greatest weight."""
+    weighed = []
+    for part in accept[:ACCEPT_MOST].lower().split(","):
+        kind, *parameters = (word.strip() for word in part.split(";"))
+        given = dict(p.split("=", 1) for p in parameters if "=" in p)
+        try:
+            weight = float(given.get("q", "1"))
+        except ValueError:
+            continue
+        if kind == OPENMETRICS and given.get("version", "1.0.0").strip('"') in ("1.0.0", "0.0.1"):
+            weighed.append((weight, True))
+        elif kind in ("text/plain", "text/*", "*/*"):
+            weighed.append((weight, False))
+    # of equal ones the first
+    weight, found = max(weighed, key=lambda w: w[0], default=(0.0, False))
+    return found and weight > 0
+
+
+def render(fields: dict[str, Fields], peers: Iterable[PeerInfo],
+           latencies: dict[str, tuple[list[int], int]], disk: Disk,
+           delays: dict[str, dict[str, Any]], accept: str = "") -> tuple[bytes, str]:
     """(body, content type) of a scrape. latencies: Executor.latencies(), delays:
-    info.delays()."""
+    info.delays(). accept: the header of the request."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Snapshot(fields, peers, latencies, disk, delays))
-    return generate_latest(registry), CONTENT_TYPE_LATEST
+    if wants_openmetrics(accept):
+        return openmetrics(registry), f"{OPENMETRICS}; version=1.0.0; charset=utf-8"
+    return generate_latest(registry), "text/plain; version=0.0.4; charset=utf-8"

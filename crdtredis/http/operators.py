@@ -123,8 +123,9 @@ class Operators:
         fields, latencies, delays = await self.ask(
             lambda: (info.collect(executor), executor.latencies(), info.delays(executor)))
         disk = await asyncio.to_thread(metrics.look, str(self.server.folder))
-        body, kind = metrics.render(fields, self.service.peers(), latencies, disk, delays)
-        return web.Response(body=body, headers={"Content-Type": kind})
+        body, kind = metrics.render(fields, self.service.peers(), latencies, disk, delays,
+                                    ", ".join(request.headers.getall("Accept", ())))
+        return web.Response(body=body, headers={"Content-Type": kind, "Vary": "Accept"})
 
     async def config(self, request: web.Request) -> web.Response:
         return as_json(self.server.config.as_json())

@@ -723,4 +723,5 @@ class Service:
         reached = {p.replica for p in done | unfinished}
         return SyncOutcome(tuple(p.url for p in done), tuple(p.url for p in unfinished),
                            tuple(p.url for p in candidates if p not in asked
+                                 and p.state != "self"          # as has come out meanwhile
                                  and not (p.state == "standby" and p.replica in reached)))

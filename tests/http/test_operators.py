@@ -120,6 +120,80 @@ def test_metrics_are_read_by_prometheus(server):
     assert len(states) == 1 and states[0].labels["peer"] == "http://127.0.0.1:1"
 
 
+OPENMETRICS = "application/openmetrics-text"
+
+
+@pytest.mark.parametrize("accept, openmetrics", [
+    ("", False), ("*/*", False), ("text/plain", False), (OPENMETRICS, True),
+    # Prometheus 2.x, 3.x, and one that is told to prefer the text format
+    (f"{OPENMETRICS};version=1.0.0,{OPENMETRICS};version=0.0.1;q=0.75,text/plain;version=0.0.4;"
+     "q=0.5,*/*;q=0.1", True),
+    (f"{OPENMETRICS};version=1.0.0;escaping=allow-utf-8;q=0.6,{OPENMETRICS};version=0.0.1;q=0.5,"
+     "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+     True),
+    (f"text/plain;version=0.0.4;q=0.6,{OPENMETRICS};version=1.0.0;q=0.5", False),
+    # what is not to be had, or makes no sense
+    (f"{OPENMETRICS};version=2.0.0, text/plain;q=0.1", False), (f"{OPENMETRICS};q=0", False),
+    (f"{OPENMETRICS};q=much", False), ("application/json", False),
+    (f" {OPENMETRICS.upper()} ", True),
+])
+def test_the_format_of_metrics_is_what_is_asked_for(accept, openmetrics):
+    from crdtredis.http.metrics import wants_openmetrics
+
+    assert wants_openmetrics(accept) is openmetrics
+
+
+def test_metrics_in_both_formats(server):
+    from prometheus_client.openmetrics.parser import text_string_to_metric_families as strict
+    from prometheus_client.parser import text_string_to_metric_families
+
+    s = server(peers=["127.0.0.1:1"])
+    s("SET", "k", "v")
+    found = []
+    for accept, kind, parse in (
+            (None, "text/plain; version=0.0.4; charset=utf-8", text_string_to_metric_families),
+            (OPENMETRICS, f"{OPENMETRICS}; version=1.0.0; charset=utf-8", strict)):
+        request = urllib.request.Request(f"http://{s.address}/metrics",
+                                         headers={"Accept": accept} if accept else {})
+        with urllib.request.urlopen(request, timeout=10) as r:
+            assert (r.headers["Content-Type"], r.headers["Vary"]) == (kind, "Accept")
+            text = r.read().decode()
+        assert text.endswith("# EOF\n") == (accept is not None) and text.count("# EOF") < 2
+        found.append({sample.name for f in parse(text) for sample in f.samples})
+    assert found[0] == found[1]
+
+
+def test_durations_of_commands_agree_with_their_number(server):
+    """Whether latency_tracking is on, was off, or the statistics were reset meanwhile."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    def took():
+        families = text_string_to_metric_families(ask(s, "/metrics")[2])
+        return {m.name.rpartition("_")[2]: m.value for f in families for m in f.samples
+                if m.name.startswith("crdt_redis_command_duration_seconds_")
+                and m.labels["family"] == "list" and "le" not in m.labels}
+
+    def work():
+        s("DEL", "l"), s("RPUSH", "l", *range(20_000)), s("LREM", "l", 0, "none")
+
+    s = server()
+    work()
+    first = took()
+    assert first["count"] == 2 and first["sum"] > 0
+    s("CONFIG", "SET", "latency-tracking", "no")
+    work()
+    assert took() == first
+    s("CONFIG", "SET", "latency-tracking", "yes")
+    assert took() == first
+    work()
+    second = took()
+    assert second["count"] == 4 and first["sum"] < second["sum"]
+    s("CONFIG", "SET", "latency-tracking", "no")
+    s("CONFIG", "RESETSTAT")
+    work()
+    assert took() == {"count": 0, "sum": 0}
+
+
 def test_how_late_writes_of_others_are_visible(cluster):
     from prometheus_client.parser import text_string_to_metric_families
 

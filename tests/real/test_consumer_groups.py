@@ -1,11 +1,15 @@
 """Consumer groups on real servers: which replica gives out an entry, and that each is given out
 once."""
+import contextlib
 import random
+import re
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
 
-from tests.real.cluster import Cluster, until
+from tests.real.cluster import ROOT, Cluster, until
 from tests.respclient import decode, encode
 
 
@@ -249,3 +253,28 @@ def test_what_a_removed_replica_has_added_is_given_out(cluster):
     with wait(a, "x") as x:
         a("CRDT.PEER", "REMOVE", "b")
         assert ids(decode(x.raw())) == added
+
+
+def test_the_worker_of_operation_md(three, tmp_path):
+    """Two at two replicas do each job once, and those of one that died."""
+    page = (ROOT / "packaging" / "operation.md").read_text()
+    program, = re.findall(r"```python\n(.*?)```", page, re.S)
+    program = program.replace("    work(id, fields)", "    r.rpush('done', fields[b'f'])")
+    (tmp_path / "worker.py").write_text(program)
+    a, b, c = three
+    a("XGROUP", "CREATE", "jobs", "workers", "0", "MKSTREAM")
+    a("XADD", "jobs", "*", "f", "left")
+    left, = read(a, "dead", "workers", "jobs")
+    a("XCLAIM", "jobs", "workers", "dead", 0, left, "IDLE", 3_600_000)
+    three.sync()
+    with contextlib.ExitStack() as stack:
+        for s in a, b:
+            worker = stack.enter_context(subprocess.Popen([sys.executable, tmp_path / "worker.py",
+                                                           str(s.port)]))
+            stack.callback(worker.kill)
+        until(lambda: b"left" in c("LRANGE", "done", 0, -1))        # twice, if both claim it
+        for s in three:
+            add(s, 5, "jobs")
+        until(lambda: c("LLEN", "done") >= 16 and c("XPENDING", "jobs", "workers")[0] == 0)
+    done = Counter(c("LRANGE", "done", 0, -1))
+    assert 1 <= done.pop(b"left") <= 2 and done == {str(i).encode(): 3 for i in range(5)}

@@ -151,6 +151,23 @@ def test_an_address_that_has_come_to_stand_by_is_unreachable_only_where_its_repl
         assert outcomes == [SyncOutcome((first.url,), (), unreachable)]
 
 
+def test_its_own_address_is_no_peer_that_cannot_be_reached(service):
+    """It was still being tried when the sync began."""
+    service.add(NOWHERE)
+    own = service.find(NOWHERE)
+
+    async def is_own():
+        own._state = "self"
+        return False
+
+    own._after = lambda fault: 3600.0
+    own.ready = is_own
+    outcomes = []
+    service.when_synced(outcomes.append, 10.0)
+    until(lambda: outcomes)
+    assert outcomes == [SyncOutcome((), (), ())]
+
+
 def test_a_sync_that_ends_too_early_names_whom_it_waited_for(service):
     """One has told all it has; another replies and does not come to an end: its name is the one to
     be said."""

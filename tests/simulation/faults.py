@@ -3348,4 +3348,15 @@ FAULTS = [
           "::test_words_behind_one_that_names_too_many_groups_are_not_heard",
           "too many groups with consumers\"))\n                voice.pending.clear()\n",
           "too many groups with consumers\"))\n"),
+    Fault("/metrics: the sum of durations has calls that their number has not",
+          ENGINE + "executor.pxi",
+          "http/test_operators.py::test_durations_of_commands_agree_with_their_number",
+          "                cmd.untimed += cmd.ticks if on else -cmd.ticks\n",
+          "                pass\n"),
+    Fault("CRDT.SYNC: the own address is a peer that cannot be reached",
+          PEERS + "service.py",
+          "replication/test_service.py::test_its_own_address_is_no_peer_that_cannot_be_reached",
+          "                                 and p.state != \"self\"          "
+          "# as has come out meanwhile\n",
+          "                                 and True\n"),
 ]
