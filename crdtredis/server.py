@@ -49,7 +49,7 @@ from crdtredis import __version__, audit, logs
 from crdtredis._core import Replica, SegmentWriter
 from crdtredis._engine import Bridge, Executor, Loop
 from crdtredis.acl import FileError
-from crdtredis.certificates import clients_tls, http_tls
+from crdtredis.certificates import clients_tls, http_tls, trusted
 from crdtredis.clocks import Clock, actor_id, lacking
 from crdtredis.config import Config
 from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, StartError
@@ -612,7 +612,8 @@ class Server:
                       LogReader(self.folder, self.writer.position, first=lambda: self.log.first),
                       settings_of(config),
                       config.peer_urls, serve if self._http else None, self.tls[1],
-                      [s.getsockname()[:2] for s in self._http], self._exchange)
+                      [s.getsockname()[:2] for s in self._http], self._exchange,
+                      "https" if config.enable_tls else "http", trusted(config))
         service.on_meeting = self._keep_members
         self.agreement = Agreement(self.replica, self.folder, service, self._make_durable)
         service.runtime.hear_ended = lambda told: self.engine.call_soon(
@@ -832,6 +833,8 @@ class Server:
         self.tls = http
         if self._http_tls is not None:
             self._http_tls(http[0])
+        if self._sync is not None:
+            self._sync.renew_tls(http[1], trusted(self.config))
         if threading.current_thread() is threading.main_thread():
             self.engine.tls = clients
         else:

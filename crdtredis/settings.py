@@ -299,9 +299,9 @@ SETTINGS: tuple[Setting, ...] = (
                                            PASSWORD, 512), "Passphrase of the key.", live=True),
         S("tls_more_certs", Items("a list of at most 64 paths without spaces and commas", is_path,
                                   most=64), [],
-          "Further certificates for tls_port, each a file in PEM format with its chain and its "
-          "key: a client gets the first one that is for the name it asks for (SNI), else "
-          "tls_cert_file's.", live=True, reference=True),
+          "Further certificates for tls_port and, with enable_tls, for http_port, each a file in "
+          "PEM format with its chain and its key: a client gets the first one that is for the "
+          "name it asks for (SNI), else tls_cert_file's.", live=True, reference=True),
         S("tls_ca_file", Text("a path, or nothing", r"[^\0]*"), "",
           "Authorities that certificates of clients, and those of peers, must lead to. Empty: the "
           "system's, for peers.", live=True, reference=True, redis="tls-ca-cert-file"),
@@ -310,7 +310,8 @@ SETTINGS: tuple[Setting, ...] = (
           reference=True),
         S("tls_crl_file", Text("a path, or nothing", r"[^\0]*"), "",
           "Revocation lists in PEM format, one of each authority: clients of tls_port whose "
-          "certificate stands in them are refused.", live=True, reference=True),
+          "certificate stands in them are refused and, with tls_ca_file, such peers.", live=True,
+          reference=True),
         S("tls_auth_clients", Choice("yes", "no", "optional"), "yes",
           "Clients of tls_port show a certificate of tls_ca_file or tls_ca_cert_dir: they must, "
           "need not, or may.", live=True),

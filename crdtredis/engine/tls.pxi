@@ -421,6 +421,11 @@ cdef class TlsContext:
         openssl.ctx_set_callback(self.ctx, CTRL_NAMED, choose_certificate)
         openssl.ctx_ctrl(self.ctx, CTRL_NAMED_ARG, 0, all)
 
+    def is_for(self, bytes name) -> bool:
+        """Whether its certificate is for a server of this name."""
+        cdef const char *p = name
+        return openssl.x509_is_for(openssl.ctx_certificate(self.ctx), p, len(name), 0, NULL) == 1
+
     def __dealloc__(self):
         if self.ctx != NULL:
             openssl.ctx_free(self.ctx)

@@ -26,7 +26,9 @@ def words(fault: BaseException) -> str:
     """A failure to reach a peer, or to go on talking to it."""
     match fault:
         case aiohttp.ClientConnectorCertificateError():
-            return f"its certificate is not trusted here (tls_ca_file): {fault.certificate_error}"
+            why = getattr(fault.certificate_error, "verify_message", "")
+            by = "tls_crl_file" if "CRL" in why or why == "certificate revoked" else "tls_ca_file"
+            return f"its certificate is not trusted here ({by}): {why or fault.certificate_error}"
         case aiohttp.ClientConnectorSSLError():
             return f"TLS fails: {fault.os_error}"
         case aiohttp.ClientConnectorDNSError():

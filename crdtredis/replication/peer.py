@@ -372,6 +372,12 @@ class Peer:
             self._conversation.cancel()
         self.wanted.set()
 
+    def begin_anew(self) -> None:
+        """Nothing goes on over the connections that there are."""
+        if self._conversation:
+            self._conversation.cancel()
+        self.wanted.set()
+
     def hurry(self) -> None:
         """Compare clocks soon."""
         if self.session:
@@ -513,7 +519,7 @@ class Peer:
                 self.urls[what], headers={
                     **self._runtime.headers, **headers, "Connection": "Upgrade",
                     "Upgrade": UPGRADE, "X-Session": f"{self.session:x}"},
-                timeout=NO_LIMIT, allow_redirects=False)
+                timeout=NO_LIMIT, allow_redirects=False, ssl=self._runtime.tls)
             if response.status == 101:
                 return response
             async with response:
@@ -613,7 +619,8 @@ class Peer:
                 async with self._runtime.http.post(self.urls[what],
                                          data=Body(encode(head), batch, patience=patience),
                                          headers=self._runtime.headers,
-                                         timeout=NO_LIMIT, allow_redirects=False) as r:
+                                         timeout=NO_LIMIT, allow_redirects=False,
+                                         ssl=self._runtime.tls) as r:
                     reply = await read(r.content, r.content_length, most, patience)
             finally:
                 self._asked.discard(patience)

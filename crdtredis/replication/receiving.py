@@ -318,7 +318,7 @@ async def ask(runtime: Runtime, peer: Peer, request: proto.Sync, handle: Handle)
         async with runtime.http.post(
                 peer.urls["sync"], data=Body(encode(request), patience=patience),
                 headers=runtime.headers, timeout=aiohttp.ClientTimeout(),
-                allow_redirects=False) as r:
+                allow_redirects=False, ssl=runtime.tls) as r:
             if r.status in (404, 405):
                 raise Refusal(proto.WRONG_VERSION, f"{peer.replica} runs a version without full "
                                                    "sync: upgrade it")

@@ -4,6 +4,7 @@ peers.
 from __future__ import annotations
 
 import random
+import ssl
 from collections.abc import Callable
 
 import aiohttp
@@ -17,7 +18,8 @@ from crdtredis.replication.wire import CONTENT_TYPE
 
 class Runtime:
     """settings: assigned as a whole when the configuration changes; read them anew each time.
-    headers: what every request to a peer has in common. http: set by whoever runs the loop.
+    headers: what every request to a peer has in common. http: set by whoever runs the loop. tls:
+    for connections to peers, as aiohttp has it.
     stopping: set once; from then on nothing new begins. messages: None: PUBLISH stays at home.
     consumers: None: other replicas are told nothing of consumer groups.
     ended: what is to be told of processes that have ended (ended.py), replaced by the engine
@@ -29,6 +31,7 @@ class Runtime:
         self.settings = settings
         self.chance = chance or random.Random()
         self.http: aiohttp.ClientSession | None = None
+        self.tls: ssl.SSLContext | bool = True
         self.stopping = False
         self.messages: Messages | None = None
         self.consumers: Consumers | None = None

@@ -183,9 +183,11 @@ class Service:
                  serve: Callable[[Service], Awaitable[Any]] | None = None,
                  client_tls: ssl.SSLContext | None = None,
                  listening: Sequence[tuple[str, int]] = (),
-                 exchange: StateExchange | None = None) -> None:
+                 exchange: StateExchange | None = None, scheme: str = "http",
+                 trusted: object = None) -> None:
         """peers: URLs. serve: begins to serve HTTP; what it returns has a coroutine close().
-        listening: addresses and ports where it does. exchange: for full syncs."""
+        listening: addresses and ports where it does. exchange: for full syncs. scheme: of URLs
+        of this replica. client_tls, trusted: as renew_tls has it."""
         self.call_soon = call_soon
         self.engine = EngineLink(bridge, call_soon)
         self.runtime = Runtime(local.actor.replica, settings)
@@ -207,7 +209,8 @@ class Service:
         # coroutines that run as long as the thread does
         self.beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._urls, self._listening = list(peers), listening
-        self._serve, self._client_tls = serve, client_tls
+        self._serve, self._scheme, self._trusted = serve, scheme, trusted
+        self.runtime.tls = client_tls or True
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._tasks: dict[Peer, asyncio.Task[None]] = {}
@@ -239,8 +242,7 @@ class Service:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(2, "sync-read"))
         served = None
-        connector = aiohttp.TCPConnector(limit=0, ssl=self._client_tls or True,
-                                         keepalive_timeout=60, resolver=Resolver())
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, resolver=Resolver())
         async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(),
                                          auto_decompress=False) as self.runtime.http:
             try:
@@ -471,8 +473,7 @@ class Service:
         return urls
 
     def _url(self, host: str, port: int) -> str:
-        scheme = "https" if self._client_tls else "http"
-        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        return f"{self._scheme}://" + (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
     def _own_url(self) -> str:
         """For those who may not know our record: what it says, or may come to say; "" while this
@@ -539,6 +540,18 @@ class Service:
                 self.registry.paused_all = False
             peer.paused = paused
         self._soon(self._refresh)
+
+    def renew_tls(self, tls: ssl.SSLContext | None, trusted: object) -> None:
+        """By whom peers have to be certified from now on; None: the system's authorities.
+        trusted: equal where this says the same as before. Else all connections to peers are made
+        anew. From any thread."""
+        self._soon(self._renew_tls, tls or True, trusted)
+
+    def _renew_tls(self, tls: ssl.SSLContext | bool, trusted: object) -> None:
+        if trusted != self._trusted:
+            self.runtime.tls, self._trusted = tls, trusted
+            for p in self.registry.peers:
+                p.begin_anew()
 
     def _refresh(self) -> None:
         for p in self.registry.peers:

@@ -34,7 +34,8 @@ def pem(tmp_path_factory):
     """ca; server, other (server's too), client, expired: signed by it; foreign: by foreign-ca;
     own: by itself. Each as NAME.crt and NAME.key; locked.key: server.key with a passphrase.
     eu.pem, us.pem: certificate and key of eu.test, and of us.test and *.us.test, signed by ca.
-    none.crl, client.crl: lists of ca without and with client; foreign.crl: of foreign-ca."""
+    none.crl, client.crl, other.crl: lists of ca without any, with client, with other, too;
+    foreign.crl: of foreign-ca."""
     folder = tmp_path_factory.mktemp("pem")
 
     def made(*argv):
@@ -73,6 +74,8 @@ def pem(tmp_path_factory):
     crl("foreign", "foreign-ca")
     crl("", "ca", "-revoke", folder / "client.crt")
     crl("client", "ca")
+    crl("", "ca", "-revoke", folder / "other.crt")
+    crl("other", "ca")
     made("ec", "-in", folder / "server.key", "-aes256", "-passout", "pass:sesame", "-out",
          folder / "locked.key")
     return folder
@@ -410,12 +413,83 @@ def test_a_revoked_certificate_is_refused(server, pem, tmp_path):
     assert connects(a, pem, "client")
 
 
-def named(server, pem, name):
+def named(server, pem, name, port=0):
     """The common name of the certificate that a client of this name sees."""
-    result = openssl("s_client", "-connect", f"localhost:{server.settings['tls_port']}",
+    result = openssl("s_client", "-connect", f"localhost:{port or server.settings['tls_port']}",
                      "-CAfile", pem / "ca.crt", *(("-servername", name) if name else
                                                   ("-noservername",)), stdin="QUIT\r\n")
     return result.stdout.partition("subject=")[2].partition("\n")[0].replace("CN", "").strip(" =")
+
+
+def of_peers(pem, name, **settings):
+    return {"enable_tls": "yes", "tls_cert_file": pem / f"{name}.crt", "tls_key_file":
+            pem / f"{name}.key", "tls_ca_file": pem / "ca.crt", "sync_interval": "50ms",
+            "retry_interval": "50ms"} | settings
+
+
+def test_a_peer_whose_certificate_is_revoked_is_refused(processes, pem, tmp_path):
+    """At once, though the connections to it were there. So it is where there is no list."""
+    def peer(said):
+        found, = a("CRDT.PEERS")
+        return said in found
+
+    lists, authorities = tmp_path / "lists", tmp_path / "authorities"
+    shutil.copy(pem / "none.crl", lists)
+    shutil.copy(pem / "ca.crt", authorities)
+    a = Server("a", **of_peers(pem, "server", tls_crl_file=lists, tls_ca_file=authorities))
+    b = Server("b", **of_peers(pem, "other"))
+    a.peers = [b.address]
+    b.start(), a.start()
+    a("CRDT.SYNC", 5000)
+    for path, said in (("other.crl", b"(tls_crl_file): certificate revoked"),
+                       ("client.crl", b": up"),
+                       ("foreign.crl", b"(tls_crl_file): unable to get certificate CRL")):
+        shutil.copy(pem / path, lists)
+        a("CONFIG", "SET", "tls-crl-file", lists)
+        until(lambda said=said: peer(said))
+    # what makes an authority of somebody is not in the lists' file
+    lists.write_text((pem / "ca.crt").read_text() + (pem / "none.crl").read_text())
+    shutil.copy(pem / "foreign-ca.crt", authorities)
+    os.kill(a.pid, 1)
+    until(lambda: peer(b"(tls_ca_file): unable to get"))
+    shutil.copy(pem / "ca.crt", authorities)
+    os.kill(a.pid, 1)
+    until(lambda: peer(b": up"))
+    a("SET", "k", "v")
+    a("CRDT.SYNC", 5000)
+    assert b("GET", "k") == b"v"
+    for path, said in ((authorities, "expected revocation lists in PEM format"),
+                       (tmp_path / "absent", "cannot be read"), (tmp_path, "expected a file")):
+        with pytest.raises(ReplyError, match=f"tls_crl_file.*{said}"):
+            a("CONFIG", "SET", "tls-crl-file", path)
+    assert peer(b": up")
+
+
+def test_who_calls_a_peer_by_name_gets_its_certificate(server, pem, tmp_path):
+    a = server(**of_peers(pem, "server", tls_more_certs=f"{pem / 'eu.pem'},{pem / 'us.pem'}"))
+    asked = ("eu.test", "x.us.test", "EU.TEST", "localhost", "nowhere", "")
+    port = a.http_port
+    assert [named(a, pem, name, port) for name in asked] == ["eu", "us", "eu", "server", "server",
+                                                             "server"]
+    context = ssl.create_default_context(cafile=pem / "ca.crt")
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", port)),
+                             server_hostname="eu.test") as s:
+        a("CONFIG", "SET", "tls-more-certs", pem / "us.pem")
+        s.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+        assert s.recv(100).startswith(b"HTTP/1.0 200")
+    assert [named(a, pem, name, port) for name in ("eu.test", "us.test")] == ["server", "us"]
+    with pytest.raises(ReplyError, match=f"tls_more_certs {pem / 'eu.crt'}.*private key"):
+        a("CONFIG", "SET", "tls-more-certs", pem / "eu.crt")
+    assert named(a, pem, "us.test", port) == "us"
+
+
+def test_authorities_of_clients_make_no_peer_speak_tls(processes, pem):
+    """With tls_port alone HTTP is plain, and so is the address that others are told."""
+    b = Server("b", sync_interval="50ms").start()
+    a = Server("a", sync_interval="50ms", **flags(pem))
+    a.peers = [b.address]
+    a.start()
+    until(lambda: f"http://{a.address} a: up".encode() in b"".join(b("CRDT.PEERS")))
 
 
 def test_a_client_gets_the_certificate_of_the_name_it_asks_for(server, pem, tmp_path):
