@@ -33,6 +33,7 @@
 #     buckets         parts of the keyspace that replicas compare
 #     mirror          what a mirror lacks
 #     conflict        concurrent writes that had to be decided
+#     origins         where writes come from
 #     delay           how late the writes of other replicas become visible
 #     list            the elements of a list and what effects do to them
 #     soundness       does an effect mean something?
@@ -92,6 +93,7 @@ include "core/notices.pxi"
 include "core/buckets.pxi"
 include "core/mirror.pxi"
 include "core/conflict.pxi"
+include "core/origins.pxi"
 include "core/delay.pxi"
 include "core/list.pxi"
 include "core/soundness.pxi"

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Protocol
 
-from crdtredis import REDIS_VERSION, __version__
+from crdtredis import REDIS_VERSION, __version__, advice
 
 DATABASES = 16
 BEGUN = time.monotonic()               # of this process, nearly
@@ -95,9 +95,20 @@ def parts(executor: Any) -> Parts:
 
 def delays(executor: Any) -> dict[str, dict[str, Any]]:
     """Replica.delays(), without those of replicas that were removed from the cluster."""
-    sync, found = parts(executor).sync, executor.replica.delays()
-    return {replica: d for replica, d in found.items()
-            if sync is None or not sync.registry.members.is_removed(replica)}
+    return {replica: d for replica, d in executor.replica.delays().items()
+            if not is_removed(executor, replica)}
+
+
+def advised(executor: Any) -> list[dict[str, Any]]:
+    """advice.advice(), without what leads to replicas that were removed."""
+    replica = executor.replica
+    return [x for x in advice.advice(replica.meetings(advice.ALL), replica.origins())
+            if not is_removed(executor, x.get("replica", ""))]
+
+
+def is_removed(executor: Any, replica: str) -> bool:
+    sync = parts(executor).sync
+    return sync is not None and sync.registry.members.is_removed(replica)
 
 
 def setting(executor: Any, name: str, default: Any) -> Any:

@@ -21,7 +21,7 @@ what stands above it.
     acl                    users and their rules
     audit                  what administrators do
     arguments              those of the command line's tools
-    kinds, redisconf, errors, logs, buffer, glob, numbers, xxh3, clocks, staleness
+    kinds, redisconf, errors, logs, buffer, glob, numbers, xxh3, clocks, staleness, advice
 
 Imports made inside a function count like others, those under TYPE_CHECKING do not. In Cython files
 cimports count as well.
@@ -35,7 +35,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "crdtredis"
 FLOORS = [
     {"redisconf", "kinds", "errors", "logs", "buffer", "glob", "numbers", "xxh3", "clocks",
-     "staleness", "__init__"},
+     "staleness", "advice", "__init__"},
     {"settings", "members", "acl", "audit", "arguments"},
     {"sources"},
     {"config"},
@@ -62,6 +62,7 @@ IMPORT = re.compile(r"^\s*(?:from\s+crdtredis(?:\.([\w.]+))?\s+c?import\s+(\([^)
 TESTED_IN = {
     "__main__": "test_cli.py", "arguments": "test_cli.py", "tools": "test_cli.py",
     "members": "replication/test_members.py", "staleness": "core/test_delays.py",
+    "advice": "core/test_origins.py",
     "errors": "commands/test_against_redis.py", "acl": "commands/test_acl.py",
     "certificates": "real/test_tls.py", "sockets": "test_server_process.py",
     "info": "commands/test_server.py", "server": "test_server_process.py",

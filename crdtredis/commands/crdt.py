@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict
 from urllib.parse import urlsplit
 
-from crdtredis import clocks, info, staleness
+from crdtredis import advice, clocks, info, staleness
 from crdtredis._resp import Refusal, Simple
 from crdtredis.commands import usage
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
@@ -149,12 +149,21 @@ def meeting_line(m: dict) -> str:
     text = (f"{n}{over} in db {last['db']} {m['type']} {repr(m['prefix'] + rest)[1:]}: {won}; "
             f"{m['lost_bytes']} bytes lost, the latest under {repr(last['key'])[1:]}: "
             f"{outcome(last)}")
-    if m["type"] in ("string", "hash") and 2 * m["integers"] > n:
-        text += f"; {m['integers']} of integers: {INCREASES[m['type']]} would have kept both"
+    if command := advice.increase(m):
+        text += f"; {m['integers']} of integers: {command} would have kept both"
     return text
 
 
-INCREASES = {"string": "INCRBY", "hash": "HINCRBY"}
+@crdt("ADVICE [count] [VERBOSE]", -1, "admin loading stale",
+      "What could be done better, a line each with its evidence: where INCRBY would keep what SET "
+      "loses, lists with inserts in the middle, and keys that one replica nearly alone writes. "
+      "VERBOSE: as fields.")
+def advise(session, argv):
+    argv = list(argv)
+    whole = verbose(argv, 2)
+    count = integer(argv[1], NOT_INTEGER, 0) if len(argv) == 2 else 10
+    found = info.advised(session.executor)[:count]
+    return found if whole else [advice.line(x) for x in found]
 
 
 @crdt("LAG [VERBOSE]", -1, "loading stale",

@@ -589,6 +589,7 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
         apply_flush(k, op, x)
     else:
         apply_removal(k, op, x, e)
+    note_origin(k, op, x)
     k.changes += 1
     k.system_changes += x.db == SYSTEM_DB
     if x.kind == FLUSH and k.watched.active and not k.inbox.recovering:

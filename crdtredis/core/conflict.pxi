@@ -1,14 +1,13 @@
 # Concurrent writes that had to be decided, for CRDT.CONFLICTS: the latest, and how many there were
 # of a kind.
 #
-# A kind is a database, a key's beginning up to and with its first colon (without one: the
-# whole of it, at most MEETING_PREFIX bytes), a type, two replicas. There is room for MEETINGS of
-# them: a new one takes the place of the rarest and goes on from its count, as far as which it may
-# be too high (Metwally et al., Space-Saving, ICDT 2005). So a kind that makes more than a
-# MEETINGS-th of all conflicts is never missing.
+# A kind is a database, a key's beginning (key_beginning), a type, two replicas. There is room for
+# MEETINGS of them: a new one takes the place of the rarest and goes on from its count, as far as
+# which it may be too high (Metwally et al., Space-Saving, ICDT 2005). So a kind that makes more than
+# a MEETINGS-th of all conflicts is never missing.
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from crdtredis.buffer cimport copy_span, span
 from crdtredis.numbers cimport parse_int64
@@ -19,12 +18,9 @@ cdef void count_meeting(Kernel *k, const Conflict *c, uint32_t lost) noexcept no
     cdef Conflicts *all = &k.conflicts
     cdef uint16_t a = k.actors.v[c.actor[0]].replica_slot, b = k.actors.v[c.actor[1]].replica_slot
     cdef uint16_t first = min(a, b), second = max(a, b)
-    cdef uint32_t n = min(c.key_n, <uint32_t>MEETING_PREFIX), i, rarest = 0, of
-    cdef const char *colon = <const char*>memchr(c.key, b':', n)
+    cdef uint32_t n = <uint32_t>key_beginning(span(c.key, c.key_n)).n, i, rarest = 0, of
     cdef Meeting *m
     cdef int64_t number
-    if colon != NULL:
-        n = <uint32_t>(colon - c.key) + 1
     of = (key_hash(k, c.key, n) ^ (<uint32_t>first << 16 | second) ^ c.db * <uint32_t>0x9e3779b1
           ^ <uint32_t>c.type)
     for i in range(all.met):

@@ -9,7 +9,7 @@ from crdtredis.buffer cimport Buffer, Span, span
 cdef enum:
     CONFLICTS = 128         # how many CRDT.CONFLICTS remembers
     CONFLICT_TEXT = 64      # bytes of key and of each value it remembers
-    MEETINGS = 128          # rows of CRDT.CONFLICTS TOP that are counted
+    MEETINGS = 128          # rows of CRDT.CONFLICTS TOP that are counted, and of Origins
     MEETING_PREFIX = 32     # bytes of a key by which they are
     DELAYED_MOST = 256      # replicas whose delays are measured
     DELAYS = 232            # see core/delay.pxi
@@ -381,6 +381,33 @@ cdef struct Delayed:
     uint16_t *replica       # Actor.replica_slot
     Delays *of
 
+# Writes under one prefix in one database, as far as they are sampled.
+cdef struct Origin:
+    uint32_t n              # that were sampled since this row is about this prefix
+    uint32_t prefix_n
+    uint32_t replicas       # that are told apart, and of each Actor.replica_slot and its writes
+    uint16_t replica[8]     # ORIGIN_REPLICAS
+    uint32_t by[8]
+    uint32_t others         # writes of all other replicas
+    uint32_t inserts        # of all, elements that came into lists that had some, made here;
+    uint32_t inside         # of those the ones between two elements
+    uint32_t longest        # elements of the longest such list
+    char prefix[32]         # MEETING_PREFIX
+
+# Where writes come from (core/origins.pxi).
+cdef struct Origins:
+    uint32_t wait           # writes until the next is sampled
+    # of the last effect on a list: elements that it found, if it added one here, else 0
+    size_t insert
+    int inside              # and whether that came between two of them
+    uint64_t seed
+    uint32_t n              # writes that were sampled, all rows together
+    uint32_t met            # rows
+    uint32_t of[128]        # MEETINGS: a hash of prefix and database,
+    uint32_t db[128]
+    uint32_t times[128]     # and how many writes there were, at most
+    Origin *rows
+
 cdef struct Kernel:
     Database db[DATABASES]
     Actors actors
@@ -407,6 +434,7 @@ cdef struct Kernel:
     int joining
     Conflicts conflicts
     Delayed delayed
+    Origins origins
     Search search
     Scratch scratch
     Cardinality cardinalities[CARDINALITIES]        # by that hash: the last ones

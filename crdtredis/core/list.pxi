@@ -242,6 +242,7 @@ cdef Element *apply_to_list(Kernel *k, const Applying *op, const Effect *x,
     if b != NULL:
         i = block_search(&k.actors, b, position, &found)
     if x.kind == ASSIGN:
+        note_insert(k, op, rank + i, 0 if found else order_of(c).n)
         if not found:
             list_recent(c)[1] = list_recent(c)[0]
             list_recent(c)[0] = make_dot(op.slot, op.seq)

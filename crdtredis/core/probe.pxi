@@ -599,3 +599,7 @@ def probe_reencode(bytes op):
     buffer_free(&b)
     buffer_free(&seen)
     return out
+
+
+def halve_origins(Replica r):
+    origins_halve(&r.k.origins)

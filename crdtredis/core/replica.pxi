@@ -61,6 +61,7 @@ cdef class Replica:
         k.hash_key[0] = int.from_bytes(randomness[:8], "little")
         k.hash_key[1] = int.from_bytes(randomness[8:16], "little")
         k.seed = int.from_bytes(randomness[16:], "little") | 1
+        k.origins.seed ^= k.seed & ~<uint64_t>1
         k.deadlines.grace = expiry_grace
         k.inbox.max_skew = max_clock_skew
         k.pending.limit = pending_limit
@@ -80,6 +81,7 @@ cdef class Replica:
         k.home.slot = NO_SLOT
         k.conflicts.ring = <Conflict*>mem_alloc(CONFLICTS * sizeof(Conflict))
         k.conflicts.meetings = <Meeting*>need_memory(calloc(MEETINGS, sizeof(Meeting)))
+        origins_init(&k.origins, 1)
         k.inbox.decoded = <Effect*>mem_alloc(DECODED_KEPT * sizeof(Effect))
 
     def __dealloc__(self):
@@ -120,6 +122,7 @@ cdef class Replica:
         mem_free(k.deadlines.heap)
         mem_free(k.conflicts.ring)
         free(k.conflicts.meetings)
+        origins_free(&k.origins)
         delays_free(k)
 
     # ---- identity and clocks ---------------------------------------------------------------------
@@ -709,6 +712,24 @@ cdef class Replica:
                         "latest": self.conflict(&m.last)})
         out.sort(key=lambda row: -row["conflicts"])
         return out[:count]
+
+    def origins(self):
+        """Where writes come from: how many were sampled, one of how many that is, and of each
+        database and prefix (at most 128) what core/origins.pxi counts of them. by: of each
+        replica; "" are all that are not told apart."""
+        cdef Origins *all = &self.k.origins
+        cdef Origin *row
+        cdef uint32_t i, j
+        rows = []
+        for i in range(all.met):
+            row = &all.rows[i]
+            by = {self.k.actors.v[row.replica[j]].replica.decode(): row.by[j]
+                  for j in range(row.replicas)}
+            rows.append({"db": all.db[i], "prefix": row.prefix[:row.prefix_n],
+                         "cut": row.prefix_n == MEETING_PREFIX, "sampled": row.n,
+                         "by": by | ({"": row.others} if row.others else {}),
+                         "inserts": row.inserts, "inside": row.inside, "longest": row.longest})
+        return {"sampled": all.n, "one_in": ORIGIN_GAP, "rows": rows}
 
     def delays(self):
         """{replica: how late its ops were applied here}: ops, sum and most of their delays since

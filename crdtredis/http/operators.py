@@ -20,6 +20,7 @@ import asyncio
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -109,9 +110,12 @@ class Operators:
         lags = self.server.followers.lags(self.server.replica.now, self.server.log.bytes_since)
         fields["followers"] = [f.fields() | {"lag_bytes": behind, "lag_ms": ms}
                                for f, behind, ms in lags]
-        delays = await self.ask(lambda: info.delays(self.server.executor))
+        delays, advised = await self.ask(lambda: (info.delays(self.server.executor),
+                                                  info.advised(self.server.executor)))
         return as_json({**fields, "peers": [asdict(p) for p in self.service.peers()],
                         "staleness": staleness.lags(delays),
+                        # no keys for who may see figures alone
+                        "advice": Counter(x["kind"] for x in advised),
                         "clock": {f"{replica}/{epoch}": seq for (replica, epoch),
                                   seq in clock.items()}})
 

@@ -3,6 +3,7 @@
     GET /                  the page itself (page.html), which holds no data: it asks for the token
                            where there is one. It loads nothing from elsewhere.
     GET /page/conflicts    the newest concurrent writes that were decided
+    GET /page/advice       what could be done better, as CRDT.ADVICE has it
     GET /page/meetings     where most were: by beginning of keys, type and replicas
     GET /page/slow         the newest slow commands
     GET /page/keys         some keys of a database that match a pattern, and where to go on
@@ -24,6 +25,7 @@ from typing import Any
 
 from aiohttp import web
 
+from crdtredis import info
 from crdtredis._engine import Account, client_flags
 from crdtredis.http.operated import Operated
 
@@ -104,7 +106,8 @@ class Page:
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/", self.page), web.get("/page/conflicts", self.conflicts),
-                web.get("/page/meetings", self.meetings), web.get("/page/slow", self.slow),
+                web.get("/page/meetings", self.meetings), web.get("/page/advice", self.advice),
+                web.get("/page/slow", self.slow),
                 web.get("/page/keys", self.keys), web.get("/page/key", self.key)]
 
     async def page(self, request: web.Request) -> web.Response:
@@ -129,6 +132,9 @@ class Page:
             rest = "" if m["prefix"] == m["latest"]["key"] else "*"
             m["keys"], m["latest"] = shown(m.pop("prefix")) + rest, conflict(m["latest"])
         return web.json_response(found)
+
+    async def advice(self, request: web.Request) -> web.Response:
+        return web.json_response(await self.ask(lambda: info.advised(self.server.executor)))
 
     async def slow(self, request: web.Request) -> web.Response:
         count = number(request, "count", 10, 1000)

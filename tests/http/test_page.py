@@ -51,6 +51,15 @@ def test_conflicts_and_slow_commands(cluster):
     slow = get(a, "/page/slow", count=1000)
     assert ["SET", "k\\n", "<b>ÿ"] in [entry["args"] for entry in slow]
     assert get(a, "/page/slow", count=1001) == get(a, "/page/conflicts", count="x") == 400
+    assert get(a, "/page/advice") == []
+    a("CRDT.PEER", "PAUSE", "*")
+    a("SET", "hits:<1>", "1"), b("SET", "hits:<1>", "2")
+    a("CRDT.PEER", "RESUME", "*")
+    x, = until(lambda: get(a, "/page/advice"))
+    assert (x["kind"], x["db"], x["keys"]) == ("numbers", 0, "'hits:*'")
+    assert f"{x['evidence']}: {x['advice']}".encode() == a("CRDT.ADVICE")[0]
+    stats = ask(a, "/stats")[2]
+    assert json.loads(stats)["advice"] == {"numbers": 1} and "hits:" not in stats
 
 
 def test_keys_are_found_a_part_at_a_time(server):

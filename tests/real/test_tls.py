@@ -440,7 +440,7 @@ def test_a_peer_whose_certificate_is_revoked_is_refused(processes, pem, tmp_path
     b = Server("b", **of_peers(pem, "other"))
     a.peers = [b.address]
     b.start(), a.start()
-    a("CRDT.SYNC", 5000)
+    a("CRDT.SYNC", 30_000)
     for path, said in (("other.crl", b"(tls_crl_file): certificate revoked"),
                        ("client.crl", b": up"),
                        ("foreign.crl", b"(tls_crl_file): unable to get certificate CRL")):
@@ -456,7 +456,7 @@ def test_a_peer_whose_certificate_is_revoked_is_refused(processes, pem, tmp_path
     os.kill(a.pid, 1)
     until(lambda: peer(b": up"))
     a("SET", "k", "v")
-    a("CRDT.SYNC", 5000)
+    a("CRDT.SYNC", 30_000)
     assert b("GET", "k") == b"v"
     for path, said in ((authorities, "expected revocation lists in PEM format"),
                        (tmp_path / "absent", "cannot be read"), (tmp_path, "expected a file")):
