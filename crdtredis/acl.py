@@ -30,7 +30,7 @@ from typing import Any
 
 from crdtredis import redisconf
 from crdtredis.errors import (ACL_MODIFIER, ACL_PARENTHESIS, ACL_TOO_MANY, ACL_TOO_MANY_RULES,
-                              ACL_USERNAME, ACL_USERNAME_TOO_LONG, CommandError)
+                              ACL_UNREAD, ACL_USERNAME, ACL_USERNAME_TOO_LONG, CommandError)
 from crdtredis.kinds import is_loopback
 
 log = logging.getLogger(__name__)
@@ -258,6 +258,7 @@ class User:
         self.passwords: dict[str, None] = {}        # SHA-256, in hexadecimal
         self.selectors = [Selector(all_channels)]
         self.others = 0                             # rules in all selectors but the first
+        self.unread = False                         # it has rules of a newer version: it is off
         self.account: Any = None                    # _engine.Account, once it is in force
 
     def copy(self) -> User:
@@ -363,6 +364,8 @@ class Users:
     specs       the command table.
     default     the Account of the default user.
     clock       s since 1970.
+    shared      with replicate_acl, commands.shared_users.SharedUsers, which hears of each change
+                before it is in force and may refuse it; else None.
     """
 
     # a client of _engine -> its row of CLIENT LIST; set by commands/acl.py
@@ -380,7 +383,8 @@ class Users:
         self.logged = 0                             # entries ever
         self.refused = dict.fromkeys(("auth", "cmd", "key", "channel", "tls_cert"), 0)
         self.root = default
-        self._put(self._new_default())
+        self.shared: Any = None
+        self.put(self._new_default())
 
     # -- users
 
@@ -398,7 +402,7 @@ class Users:
         for op in ops:
             user.apply(op, self.commands, self.all_channels)
 
-    def _put(self, user: User) -> list[int]:
+    def put(self, user: User) -> list[int]:
         """Brings a user into force, in the place of the one of its name. The ids of its clients
         that are subscribed to what it may not listen to."""
         before = self.users.get(user.name)
@@ -419,9 +423,15 @@ class Users:
     def set_password(self, password: bytes | None) -> None:
         """requirepass: the one password of the default user; None: it needs none."""
         self.password = password
-        user = self.default.copy()
+        own = self.users if self.shared is None else self.shared.own
+        user = own.get(b"default", self.default).copy()
         self._set_password(user, password)
-        self._put(user)
+        own[b"default"] = user
+        if not self.is_shared(b"default"):
+            self.put(user)
+
+    def is_shared(self, name: bytes) -> bool:
+        return self.shared is not None and self.shared.has(name)
 
     def names(self) -> list[bytes]:
         return sorted(self.users)
@@ -432,13 +442,27 @@ class Users:
         before = self.users.get(name)
         if before is None and len(self.users) >= USERS_MOST:
             raise CommandError(ACL_TOO_MANY)
+        if before is not None and before.unread and (not ops or ops[0].lower() != b"reset"):
+            raise CommandError(ACL_UNREAD % text_of(name))
         user = before.copy() if before is not None else User(name, self.all_channels)
+        user.unread = False
         for op in joined(ops):
             try:
                 user.apply(op, self.commands, self.all_channels)
             except RuleError as e:
                 raise CommandError(ACL_MODIFIER % (text_of(op), e)) from None
-        return self._put(user)
+        if self.shared is not None:
+            self.shared.write({name: user})
+        return self.put(user)
+
+    def remove(self, names: Iterable[bytes]) -> tuple[int, list[int]]:
+        """ACL DELUSER: how many there were; the ids of clients to close. CommandError, and nothing
+        was changed."""
+        there = {n for n in names
+                 if n in self.users or (self.shared is not None and n in self.shared.fields)}
+        if there and self.shared is not None:
+            self.shared.write(dict.fromkeys(there))
+        return len(there), [i for n in there for i in self.delete(n) or []]
 
     def delete(self, name: bytes) -> list[int] | None:
         """The ids of its clients, who are to be closed; None: there is no such user."""
@@ -484,7 +508,6 @@ class Users:
             faults.append(ACL_TOO_MANY)
         if faults:
             raise FileError(" ".join(faults))
-        found.setdefault(b"default", self._new_default())
         return found
 
     def _faults(self, user: User, words: list[bytes], where: str) -> list[str]:
@@ -506,16 +529,25 @@ class Users:
         return faults
 
     def replace(self, found: Mapping[bytes, User]) -> list[int]:
-        """These are all users there are. The ids of clients to close."""
+        """These are all users there are, with the default one as requirepass makes it where it is
+        not among them. The ids of clients to close."""
+        found = {b"default": self._new_default(), **found}
         closed: list[int] = []
         for name in [n for n in self.users if n not in found]:
             closed += self.delete(name) or []
         for user in found.values():
-            closed += self._put(user)
+            closed += self.put(user)
         return closed
 
     def load(self, path: str) -> list[int]:
-        """ACL LOAD: all or nothing. The ids of clients to close; FileError."""
+        """ACL LOAD: all or nothing. The ids of clients to close; FileError; CommandError."""
+        found = self.read_file(path)
+        if self.shared is not None:
+            self.shared.write({**dict.fromkeys(self.users.keys() - found.keys()), **found})
+        return self.replace(found)
+
+    def read_file(self, path: str) -> dict[bytes, User]:
+        """The users of a file. FileError."""
         try:
             mode = os.stat(path).st_mode
             if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):       # it might never end
@@ -526,17 +558,16 @@ class Users:
             raise FileError(f"Error loading ACLs, opening file '{path}': "
                             f"{os.strerror(e.errno or 0)}") from None
         try:
-            found = self.read((f"{path}:{n}", line.split())
-                              for n, line in enumerate(text.split(b"\n"), 1))
+            return self.read((f"{path}:{n}", line.split())
+                             for n, line in enumerate(text.split(b"\n"), 1))
         except FileError as e:
             raise FileError(f"{e} WARNING: ACL errors detected, no change to the previously active "
                             "ACL rules was performed") from None
-        return self.replace(found)
 
     def load_configured(self, config: Any) -> None:
         """The users of a config.Config, or of the file it names. FileError."""
         if config.aclfile:
-            self.load(config.aclfile)
+            self.replace(self.read_file(config.aclfile))
         elif config.users:
             lines = []
             for n, line in enumerate(config.users, 1):
@@ -576,9 +607,12 @@ class Users:
 
     def lines(self) -> list[bytes]:
         """The users as they may stand in a configuration: without the default one where it is
-        what requirepass makes of it."""
+        what requirepass makes of it, and without those that are replicated."""
         plain = self._new_default().describe()
-        return [line for line in (self.users[n].describe() for n in self.names()) if line != plain]
+        users = self.users
+        if self.shared is not None:
+            users = {n: u for n, u in self.shared.own.items() if n not in self.shared.said}
+        return [line for line in (users[n].describe() for n in sorted(users)) if line != plain]
 
     # -- the log
 

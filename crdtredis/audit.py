@@ -58,6 +58,15 @@ def command(user: bytes, address: str, words: list[tuple[bytes, int]], count: in
            error and f": {error}")
 
 
+def replicated(replica: str, words: list[bytes]) -> None:
+    """An act of an administrator at another replica, as it came into force here. replica: "": not
+    known."""
+    shown = [_shown(word, len(word)) for word in words[:WORDS]]
+    if len(words) > WORDS:
+        shown.append(f"... ({len(words) - WORDS} more)")
+    _write(log, "replica %s: %s", replica or "(unknown)", " ".join(shown))
+
+
 def request(address: str, method: str, path: str, status: int | None, what: str = "") -> None:
     """status: None where it has just begun. what: it was about. Requests that were refused are of
     strangers, perhaps, who may make millions: of these so many are shown as of other messages."""

@@ -51,6 +51,7 @@ from crdtredis._engine import Bridge, Executor, Loop
 from crdtredis.acl import FileError
 from crdtredis.certificates import clients_tls, http_tls, trusted
 from crdtredis.clocks import Clock, actor_id, lacking
+from crdtredis.commands.shared_users import SharedUsers
 from crdtredis.config import Config
 from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, StartError
 from crdtredis.members import MEMBERS
@@ -169,6 +170,7 @@ class Server:
             self.executor = Executor(self.replica, self)
             self.executor.loading = True
             self.executor.give(Mode.NOTHING, [])        # until it is known who is linked
+            self.shared_users = SharedUsers(self.executor)
             self.bridge = Bridge()
             self.engine = Loop(self.executor, self.writer, self.bridge, self._log_tick)
             self.http_limit = http_limit(config)
@@ -184,6 +186,7 @@ class Server:
                     self.apply(s.name, config.values[s.name])
             config.observe([s.name for s in SETTINGS if s.live], self._changed)
             self._load_users()
+            self.engine.on_users_change = self._heed_users
             self._listen()
         except BaseException:
             self._undo()
@@ -195,6 +198,23 @@ class Server:
         except FileError as e:
             name = "aclfile" if self.config.aclfile else "users"
             raise StartError(f"{name} ({self.config.origin(name)}): {e}", EXIT_CONFIG) from None
+
+    def _share_users(self, on: bool) -> None:
+        users = self.executor.users
+        if on and users.shared is None:
+            users.shared = self.shared_users
+            if not self.executor.loading:               # else at its end
+                self._close_clients(self.shared_users.begin())
+        elif not on:
+            users.shared = None                         # those there are stay, as its own
+
+    def _heed_users(self) -> None:
+        if self.executor.users.shared is not None and not self.executor.loading:
+            self._close_clients(self.shared_users.refresh())
+
+    def _close_clients(self, ids: list[int]) -> None:
+        for i in ids:
+            self.engine.kill_client(i)
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -365,6 +385,8 @@ class Server:
                 self._claiming.join(0.01)
                 yield True
             self._open_log()
+            if self.executor.users.shared is not None:
+                self._close_clients(self.shared_users.begin())
         except Exception as e:
             self._start_failed(e)
         else:
@@ -813,6 +835,8 @@ class Server:
 
     def _changed(self, name: str, value: Any) -> None:
         """Config's observer: in the main thread at once, else in its next iteration."""
+        if name == "requirepass" and self.executor.users.is_shared(b"default"):
+            raise ValueError("the default user is replicated: ACL SETUSER sets its password")
         if name in TLS:
             self._renew_tls()
         elif name == "tls_port":
@@ -847,6 +871,8 @@ class Server:
             executor.requirepass = value.encode() or None
         elif name == "acl_pubsub_default":
             executor.users.all_channels = value == "allchannels"
+        elif name == "replicate_acl":
+            self._share_users(value)
         elif name == "acllog_max_len":
             executor.users.limit_log(value)
         elif name == "max_connections":

@@ -42,6 +42,12 @@ def close(session, ids) -> None:
             session.executor.loop.kill_client(i)
 
 
+def note_shared(session) -> None:
+    """What is replicated is in the log before the reply goes out."""
+    if session.executor.users.shared is not None:
+        session.note_write()
+
+
 def no_more_than(most: int, argv: list[bytes]) -> None:
     if len(argv) > most:
         raise CommandError(ACL_ARITY % text_of(argv[1]))
@@ -81,6 +87,7 @@ def acl_getuser(session, argv):
              complexity="O(N) with N rules")
 def acl_setuser(session, argv):
     close(session, session.executor.users.set(argv[2], argv[3:]))
+    note_shared(session)
     return OK
 
 
@@ -89,10 +96,10 @@ def acl_setuser(session, argv):
 def acl_deluser(session, argv):
     if b"default" in argv[2:]:
         raise CommandError(ACL_DEFAULT_STAYS)
-    gone = [session.executor.users.delete(name) for name in argv[2:]]
-    for ids in gone:
-        close(session, ids or [])
-    return sum(ids is not None for ids in gone)
+    n, ids = session.executor.users.remove(argv[2:])
+    close(session, ids)
+    note_shared(session)
+    return n
 
 
 @acl_command("CAT [category]", -2, "The categories of commands, or the commands of one.",
@@ -175,6 +182,7 @@ def acl_load(session, argv):
         close(session, session.executor.users.load(file_of(session)))
     except FileError as e:
         raise CommandError(ACL_NOT_LOADED % e) from None
+    note_shared(session)
     return OK
 
 

@@ -3,8 +3,8 @@
 #
 # A kind is a database, a key's beginning (key_beginning), a type, two replicas. There is room for
 # MEETINGS of them: a new one takes the place of the rarest and goes on from its count, as far as
-# which it may be too high (Metwally et al., Space-Saving, ICDT 2005). So a kind that makes more than
-# a MEETINGS-th of all conflicts is never missing.
+# which it may be too high (Metwally et al., Space-Saving, ICDT 2005). So a kind that makes more
+# than a MEETINGS-th of all conflicts is never missing.
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset

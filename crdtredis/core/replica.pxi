@@ -688,9 +688,10 @@ cdef class Replica:
                 for i in range(min(count, k.conflicts.n, CONFLICTS))]
 
     cdef dict conflict(self, const Conflict *c):
+        secret = c.db == SYSTEM_DB and c.key[:c.key_n] == b"users"     # hashes of passwords
         sides = [{"actor": self.name(c.actor[j]), "ms": c.stamp[j] >> 16,
                   "counter": c.stamp[j] & 0xffff,
-                  "value": conflict_text(c, j)} for j in range(2)]
+                  "value": b"(redacted)" if secret else conflict_text(c, j)} for j in range(2)]
         return {"ms": c.at, "db": c.db, "key": c.key[:c.key_n], "type": TYPE_NAMES[c.type],
                 "name": c.name[:c.name_n], "winner": sides[0], "loser": sides[1]}
 

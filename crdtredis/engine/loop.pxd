@@ -37,6 +37,9 @@ cdef class Loop(Listeners):
     # called within a run of cron of a change in the system's database
     cdef public object on_system_change
     cdef uint64_t system_seen           # Kernel.system_changes of which it was told
+    # called of such a change before clients' commands run, and before those who wait are served
+    cdef public object on_users_change
+    cdef uint64_t users_seen
     # called about once a second, also while a script runs on and on; None: nobody asks
     cdef public object on_life
     cdef int64_t next_life              # ms, Dispatch.steady
@@ -58,6 +61,7 @@ cdef class Loop(Listeners):
     cdef void process_ready(self) noexcept nogil
     cdef void serve_others(self) noexcept nogil     # while a script runs
     cdef void tell_life(self) noexcept nogil
+    cdef void heed_users(self) noexcept nogil
     cdef int wait_ms(self) noexcept nogil   # how long epoll_wait may sleep
     cdef int wait(self) noexcept nogil      # for events, while nothing else is to be done: how many
     cdef void set_clock(self) noexcept nogil

@@ -307,6 +307,7 @@ cdef class Loop(Listeners):
         if self.k.notices.on:
             notify_others(self.d)                       # what was done outside of commands so far
         check_log(self.journal)
+        self.heed_users()
         self.process_ready()
         if (self.journal.signalled or self.journal.more) and not self.d.guard & GUARD_JOIN:
             begun = event_begins(&self.d.latency)
@@ -314,6 +315,7 @@ cdef class Loop(Listeners):
             receive_messages(self.journal)
             note_foreign(self.d, used)
             event_ends(self.d, LATENCY_RECEIVE, begun)
+            self.heed_users()
         if self.d.abroad.parked != NULL:
             release_parked(self.d)
         # Also in the iteration in which somebody may have looked at a key that has just expired:
@@ -346,6 +348,13 @@ cdef class Loop(Listeners):
         share_gil(&self.d.gil)
         if self.d.interrupted:
             self.stopping = 1
+
+    cdef void heed_users(self) noexcept nogil:
+        """What peers have changed of users, or a full sync, holds for the next command."""
+        if self.k.system_changes != self.users_seen and self.on_users_change is not None:
+            self.users_seen = self.k.system_changes
+            take_gil(&self.d.gil)
+            loop_users_change(self)
 
     cdef void process_ready(self) noexcept nogil:
         """Every ready client's share, but for the one whose script runs."""
@@ -568,6 +577,10 @@ cdef void loop_life(Loop self) noexcept with gil:
 
 cdef void loop_system_change(Loop self) noexcept with gil:
     guarded(self, self.on_system_change)
+
+
+cdef void loop_users_change(Loop self) noexcept with gil:
+    guarded(self, self.on_users_change)
 
 
 cdef void loop_log_tick(Loop self) noexcept with gil:

@@ -339,6 +339,10 @@ cdef class Session:
         """The actor of that op: not the replica's of now, if it has taken a new epoch since."""
         return self.c.wrote_as if self.c != NULL else 0
 
+    def note_write(self):
+        """A command that is none that writes has made an op: its reply waits for the log."""
+        mark_wrote(self.d, self.c)
+
     def set_flag(self, uint32_t flag, bint on):
         if on:
             self.c.flags |= flag

@@ -1,0 +1,240 @@
+"""Users that hold at all replicas, with `replicate_acl`.
+
+The system's database holds a hash `users`. A field called as a user has the user's rules, as ACL
+LIST gives them behind the name, passwords as SHA-256; so the later ACL SETUSER of a user holds,
+whole, and one that ACL DELUSER has not observed survives it. A field `deleted ` and a name says
+that the user was deleted; no name has a space.
+
+    A: ACL SETUSER bob on +get ~a     B: ACL SETUSER bob on +set ~b     the later one, everywhere
+    A: ACL DELUSER bob                B: ACL SETUSER bob off            bob, off
+
+What is in force is a function of that hash and of the replica's own users, those of its
+configuration or `aclfile` and those made while `replicate_acl` was off: of each name what the hash
+says, rules or that it was deleted; where it says nothing, the own user. So all replicas have the
+same users but for names that the hash does not know, and a user that was deleted does not come back
+with a configuration that has it. (A deletion is remembered where the replica that deletes has such
+an own user, and else for the last DELETED_MOST: users that programs make and delete by the thousand
+must not fill the memory. Own users are never published by themselves: a replica that joins with an
+old configuration would undo what the cluster has changed.)
+
+Rules that this version does not understand make a user who is off and may do nothing: leaving the
+user as it was could leave rights which that change took away. The hash keeps the rules for who
+understands them, and the user can only be changed here with `reset` first.
+
+Whoever may replicate may write all data, and so users. The bounds are for what peers do by mistake:
+beyond them, in the order of names, users are not there, at all replicas alike.
+"""
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from crdtredis import audit, info
+from crdtredis.acl import NAME_MOST, SPACE, RuleError, User, joined, text_of
+from crdtredis.errors import (ACL_LINE_TOO_LONG, ACL_NOT_REPLICATED, ACL_TOO_MANY, CLOCK_AHEAD,
+                              JOINING, LOADING, REPLICA_TOO_OLD, TOO_LARGE, CommandError)
+
+log = logging.getLogger(__name__)
+
+USERS = b"users"                        # the key
+SYSTEM_DB = 16
+DELETED = b"deleted "                   # a field begins so
+DELETED_MOST = 1000
+KEPT = b"kept"                          # of one of the replica's own users: always remembered
+USERS_MOST = 10_000
+LINE_MOST = 1 << 16                     # bytes of the rules of one user,
+BYTES_MOST = 16 << 20                   # and of all
+SHOWN = 10                              # names in a line of the log
+SECRETS = (b"#", b">")                  # rules of passwords begin so
+
+
+class SharedUsers:
+    """Users.shared of a replica with `replicate_acl`.
+
+    own     the users that the replica would have without the others, by name.
+    fields  the hash, as last read or written.
+    said    what of it holds, by name: rules; None: deleted.
+    """
+
+    def __init__(self, executor: Any) -> None:
+        self.executor = executor
+        self.users, self.replica = executor.users, executor.replica
+        self._clear()
+
+    def _clear(self) -> None:
+        self.own: dict[bytes, User] = {}
+        self.fields: dict[bytes, bytes] = {}
+        self.said: dict[bytes, bytes | None] = {}
+        self.n = self.size = 0                      # users in `fields`, and their bytes
+        self.seen = -1                              # Replica.system_changes when it was read
+
+    # -- what is in force
+
+    def begin(self) -> list[int]:
+        """The users that there are now are the replica's own. The ids of clients to close."""
+        self._clear()
+        self.own = dict(self.users.users)
+        return self.refresh(quiet=True)
+
+    def refresh(self, quiet: bool = False) -> list[int]:
+        """Brings into force what has changed. quiet: it is no news. The ids of clients to close."""
+        changes = self.replica.system_changes
+        if changes == self.seen:
+            return []
+        self.seen, fields = changes, self.replica.system_hash(USERS)
+        if fields == self.fields:
+            return []
+        before, self.fields = self.said, fields
+        self.said, self.n, self.size = admitted(fields)
+        names = sorted({n for n, _ in before.items() ^ self.said.items()})
+        closed: list[int] = []
+        for name in names:
+            if name in before and before[name] is None and name not in self.said:
+                continue                            # its deletion is no longer remembered
+            closed += self._take(name)
+            if not quiet:
+                self._tell(name)
+        if names and not quiet:
+            log.info("users changed by other replicas: %s%s",
+                     ", ".join(repr(text_of(n)) for n in names[:SHOWN]),
+                     f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        return closed
+
+    def _take(self, name: bytes) -> list[int]:
+        rules = self.said.get(name)
+        if rules is not None:
+            return self.users.put(self.read(name, rules))
+        if name not in self.said and name in self.own:
+            return self.users.put(self.own[name])
+        return self.users.delete(name) or []
+
+    def read(self, name: bytes, rules: bytes) -> User:
+        """The user of a line; one who may do nothing where it is not understood."""
+        try:
+            return self._parse(name, rules)
+        except Exception as e:                      # of any kind: it must not keep others' away
+            log.error("the rules of user %r, which are replicated, are not understood here, so it "
+                      "is off: %s", text_of(name), e)
+            user = User(name)
+            user.unread = True
+            return user
+
+    def _parse(self, name: bytes, rules: bytes) -> User:
+        if len(rules) > LINE_MOST:
+            raise CommandError(ACL_LINE_TOO_LONG)
+        user = User(name)
+        for op in joined(rules.split()):
+            user.apply(op, self.users.commands, False)
+        return user
+
+    def _tell(self, name: bytes) -> None:
+        """Puts a change that was made elsewhere into the audit log."""
+        if not audit.is_on():
+            return
+        rules = self.said.get(name)
+        field = DELETED + name if rules is None else name
+        found = self.replica.inspect_member(SYSTEM_DB, USERS, field) or {}
+        writes = found.get("hash", {}).get("writes")
+        words = [b"ACL", b"DELUSER", name]
+        if rules is not None:
+            words = [b"ACL", b"SETUSER", name, *(
+                audit.REDACTED if rule[:1] in SECRETS else rule for rule in rules.split())]
+        audit.replicated(writes[0]["actor"].rpartition("/")[0] if writes else "", words)
+
+    # -- what is said to the others
+
+    def has(self, name: bytes) -> bool:
+        return self.said.get(name) is not None
+
+    def write(self, changes: Mapping[bytes, User | None]) -> None:
+        """Users as they shall be at all replicas; None: deleted. One op, or a part of the one under
+        way. CommandError, and nothing was changed. The caller brings them into force here."""
+        self._check()
+        fields: dict[bytes, bytes | None] = {}
+        n, size = self.n, self.size
+        for name, user in changes.items():
+            gone, before = DELETED + name, self.fields.get(name)
+            if before is not None:
+                n, size = n - 1, size - len(name) - len(before)
+            if user is None:
+                fields[name] = None
+                if name != b"default":
+                    fields[gone] = KEPT if name in self.own else b"%d" % self.replica.now
+            else:
+                fields[name] = rules = self._rules(user)
+                n, size = n + 1, size + len(name) + len(rules)
+                if gone in self.fields:
+                    fields[gone] = None
+        if (n > USERS_MOST and n > self.n) or (size > BYTES_MOST and size > self.size):
+            raise CommandError(ACL_TOO_MANY)
+        fields.update(dict.fromkeys(self._forgotten(fields, n)))
+        current = (self.seen == self.replica.system_changes and self.n <= USERS_MOST
+                   and self.size <= BYTES_MOST)
+        try:
+            self.replica.system_set(USERS, fields)
+        except RuntimeError:
+            raise CommandError(JOINING if self.replica.joining else TOO_LARGE) from None
+        for field, value in fields.items():
+            if value is None:
+                self.fields.pop(field, None)
+            else:
+                self.fields[field] = value
+        for name in changes:
+            self.said[name] = fields[name]
+        if self.said.get(b"default", b"") is None:
+            del self.said[b"default"]
+        self.n, self.size = n, size
+        self.seen = self.replica.system_changes if current else -1
+
+    def _forgotten(self, fields: Mapping[bytes, bytes | None], users: int) -> list[bytes]:
+        """The oldest deletions that need not be remembered any longer, with these changes."""
+        if len(self.fields) + len(fields) - users <= DELETED_MOST:
+            return []
+        after = {**self.fields, **fields}
+        gone = [f for f, v in after.items()
+                if f.startswith(DELETED) and v is not None and v != KEPT]
+        gone.sort(key=lambda f: (len(after[f]), after[f], f))
+        return gone[:-DELETED_MOST]
+
+    def _check(self) -> None:
+        if self.executor.loading:
+            raise CommandError(LOADING)
+        if self.executor.misconf:
+            raise CommandError(self.executor.misconf)
+        if self.replica.runs_ahead:
+            raise CommandError(CLOCK_AHEAD)
+        sync = info.parts(self.executor).sync
+        if sync is not None and (old := sync.too_old()):
+            raise CommandError(REPLICA_TOO_OLD % old)
+
+    def _rules(self, user: User) -> bytes:
+        """As every replica reads them."""
+        line = user.describe()
+        rules = line[len(user.name) + 1:]
+        try:
+            same = self._parse(user.name, rules).describe() == line
+        except RuleError:
+            same = False
+        if not same:
+            raise CommandError(ACL_NOT_REPLICATED)
+        return rules
+
+
+def admitted(fields: Mapping[bytes, bytes]) -> tuple[dict[bytes, bytes | None], int, int]:
+    """What holds of a hash of users, whoever wrote it: (rules by name; None: deleted), how many
+    users there are, and their bytes. The default user is never left out."""
+    has_space = SPACE.search
+    users = {f: v for f, v in fields.items() if len(f) <= NAME_MOST and not has_space(f)}
+    n, size = len(users), sum(map(len, users)) + sum(map(len, users.values()))
+    said: dict[bytes, bytes | None] = {
+        f[len(DELETED):]: None for f in fields.keys() - users.keys() if f.startswith(DELETED)}
+    said.pop(b"default", None)
+    said.update(users)
+    if n > USERS_MOST or size > BYTES_MOST:
+        left, room = USERS_MOST, BYTES_MOST
+        for name in sorted(users, key=lambda f: (f != b"default", f)):
+            left, room = left - 1, room - len(name) - len(users[name])
+            if (left < 0 or room < 0) and name != b"default":
+                said[name] = None
+    return said, n, size
