@@ -288,6 +288,8 @@ GROUP_OF_XREADGROUP = ("ERR The GROUP option is only supported by XREADGROUP. Yo
                        "instead.")
 NOACK_OF_XREADGROUP = ("ERR The NOACK option is only supported by XREADGROUP. You called XREAD "
                        "instead.")
+CLAIM_OF_XREADGROUP = ("ERR The CLAIM option is only supported by XREADGROUP. You called XREAD "
+                       "instead.")
 NEW_OF_XREADGROUP = ("ERR The > ID can be specified only when calling XREADGROUP using the GROUP "
                      "<group> <consumer> option.")
 XREAD_UNBALANCED = ("ERR Unbalanced 'xread' list of streams: for each stream key an ID or '$' must "
@@ -295,6 +297,8 @@ XREAD_UNBALANCED = ("ERR Unbalanced 'xread' list of streams: for each stream key
 XREAD_BLOCKS = "ERR %.*s command is not allowed with BLOCK option from scripts"
 XREADGROUP_UNBALANCED = ("ERR Unbalanced 'xreadgroup' list of streams: for each stream key an ID "
                          "or '>' must be specified.")
+READ_CLAIM_IDLE = "ERR min-idle-time is not an integer"
+READ_CLAIM_NEGATIVE = "ERR min-idle-time must be a positive integer"
 GROUP_MISSING = "ERR Missing GROUP option for XREADGROUP"
 DOLLAR_OF_XREAD = ("ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the "
                    "history of this consumer by specifying a proper ID, or use the > ID to get new "

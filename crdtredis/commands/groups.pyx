@@ -4,7 +4,7 @@
 A group knows of each entry whether it has given it out, whatever its id is, so an entry that comes
 late from a peer is new to it. What is given out where, and what two replicas do to one record, is
 the kernel's (core/groups.pxi). Replies, refusals and the order in which arguments are looked at are
-those of Redis 7.2.
+those of Redis 7.2; CLAIM is that of 8.4.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint64_t
@@ -15,13 +15,13 @@ from crdtredis._core cimport (ELSEWHERE_ROOM, STREAM_ID, T_STREAM, Collection, C
                               Element, GroupView, Item, PendingView, StreamCursor, StreamId,
                               consumer_called, consumer_find, consumer_next, consumer_remove,
                               consumer_there, consumer_touch, element_key, group_counted,
-                              group_create, group_deliver, group_destroy, group_find, group_new,
-                              group_set, id_of, key_prepare, op_room, pending_claim, pending_from,
-                              pending_last, pending_remove, stream_len, stream_next, stream_seek,
-                              stream_top)
+                              group_create, group_deliver, group_destroy, group_find, group_idle,
+                              group_new, group_set, id_of, key_prepare, op_room, pending_claim,
+                              pending_from, pending_last, pending_remove, stream_len,
+                              stream_next, stream_seek, stream_top)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_SCRIPT, Call, consume, is_word, native,
                                 refuse, refuse_syntax, wait_for_keys, wait_is_over,
-                                wait_to_answer)
+                                wait_to_answer, wait_to_look)
 from crdtredis._resp cimport (reply_array, reply_bulk, reply_error_span, reply_int, reply_map,
                               reply_null, reply_null_array, reply_ok)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need
@@ -34,7 +34,8 @@ from crdtredis.commands.streams cimport (by_id, find_stream, read_block, read_bo
 from crdtredis.errors cimport (AUTOCLAIM_COUNT, AUTOCLAIM_IDLE, CLAIM_IDLE, CLAIM_IDLE_OPTION,
                                CLAIM_RETRYCOUNT, CLAIM_TIME, DOLLAR_OF_XREAD,
                                ENTRIES_READ_NEGATIVE, GROUP_EXISTS, GROUP_MISSING, GROUP_NAME_LONG,
-                               GROUP_NEEDS_KEY, XREADGROUP_UNBALANCED)
+                               GROUP_NEEDS_KEY, READ_CLAIM_IDLE, READ_CLAIM_NEGATIVE,
+                               XREADGROUP_UNBALANCED)
 from crdtredis.numbers cimport format_int64, parse_int64
 
 from functools import partial
@@ -49,6 +50,7 @@ cdef enum:
     CLAIM_ROOM = 128            # and of a claim
     SETTLE_MS = 1000            # XREADGROUP waits so long for what other replicas say
 
+cdef int64_t FOREVER = <int64_t>1 << 60         # ms
 cdef StreamId ZERO
 ZERO.ms = ZERO.seq = 0
 cdef Span NOBODY
@@ -106,7 +108,16 @@ cdef struct Under:
     Collection *s
     GroupView g
     int prepared
-    int64_t given               # XREADGROUP: entries that are answered; -1: it says nothing
+    # XREADGROUP
+    int64_t given               # entries that are answered; -1: it says nothing
+    size_t claimed              # the first of them were pending
+    int removed                 # records of entries that are gone were
+    int64_t next                # when what is pending next was delivered; -1: nothing is
+
+# Of an entry that was pending how long it was, and how often it had been delivered.
+cdef struct Age:
+    int64_t idle
+    int64_t deliveries
 
 
 cdef int find_group(Call *c, Span key, Span name, Under *u) noexcept nogil:
@@ -340,6 +351,7 @@ cdef struct GroupRead:
     Span consumer
     int64_t timeout             # ms; -1: it does not wait
     int64_t count               # 0: all
+    int64_t idle                # CLAIM: ms; -1: it takes over nothing
     int noack
     int first                   # the first key is argv[first],
     int n                       # of so many; as many ids follow
@@ -349,7 +361,7 @@ cdef int read_reading(Call *c, GroupRead *o) noexcept nogil:
     """0 after a refusal."""
     cdef int i = 1, more
     memset(o, 0, sizeof(GroupRead))
-    o.timeout = -1
+    o.timeout = o.idle = -1
     while i < c.argc and not o.first:
         more = c.argc - i - 1
         if more and is_word(c.argv[i], "BLOCK"):
@@ -359,6 +371,13 @@ cdef int read_reading(Call *c, GroupRead *o) noexcept nogil:
         elif more and is_word(c.argv[i], "COUNT"):
             i += 1
             if not read_count(c, c.argv[i], &o.count):
+                return 0
+        elif more and is_word(c.argv[i], "CLAIM"):
+            i += 1
+            if not read_number(c, c.argv[i], READ_CLAIM_IDLE, &o.idle):
+                return 0
+            if o.idle < 0:
+                refuse(c, READ_CLAIM_NEGATIVE)
                 return 0
         elif more >= 2 and is_word(c.argv[i], "GROUP"):
             o.group = c.argv[i + 1]
@@ -414,7 +433,7 @@ cdef int reading_fits(Call *c, const GroupRead *o, const Under *u) noexcept nogi
         keys = max(keys, u[i].key.n)
         if is_one(c.argv[o.first + o.n + i], c'>'):
             bytes += GIVEN_ROOM * min(most, stream_len(u[i].s))
-        else:
+        if o.idle >= 0 or not is_one(c.argv[o.first + o.n + i], c'>'):
             effects += min(most, u[i].g.pending)
         effects += 3
         elsewhere |= u[i].g.creates > 1
@@ -437,10 +456,42 @@ cdef int waits_for_others(Call *c, const GroupRead *o, const Under *u) noexcept 
     return 0
 
 
-cdef size_t give_new(Call *c, Under *u, const GroupRead *o, Buffer *ids) noexcept nogil:
+cdef size_t give_idle(Call *c, Under *u, const GroupRead *o, size_t most, Buffer *ids,
+                      Buffer *ages) noexcept nogil:
+    """Has the consumer take over what is pending and idle, the longest first; how many."""
+    cdef Buffer found, gone
+    cdef PendingView *p
+    cdef size_t n, i
+    cdef int settled
+    cdef Age age
+    cdef Run run
+    memset(&found, 0, sizeof(Buffer))
+    memset(&gone, 0, sizeof(Buffer))
+    group_idle(c.kernel, u.s, &u.g, consume(c.dispatch, c.db, u.key, u.name, u.g.shared, &settled),
+               c.kernel.now - o.idle, most, &found, &gone, &u.next)
+    n = found.n // sizeof(PendingView)
+    run_begin(c, u, &run, o.consumer, c.kernel.now)
+    for i in range(n):
+        p = <PendingView*>found.p + i
+        buffer_add(ids, &p.id, sizeof(StreamId))
+        age.idle = max(c.kernel.now - p.at, <int64_t>0)
+        age.deliveries = p.deliveries
+        buffer_add(ages, &age, sizeof(Age))
+        run_add(c, u, &run, RUN_CLAIMS, p.id, p.deliveries + 1)
+    for i in range(gone.n // sizeof(StreamId)):
+        run_add(c, u, &run, RUN_REMOVES, (<StreamId*>gone.p)[i], 0)
+    run_end(c, u, &run)
+    u.removed = gone.n > 0
+    buffer_free(&found)
+    buffer_free(&gone)
+    return n
+
+
+cdef size_t give_new(Call *c, Under *u, const GroupRead *o, size_t most,
+                     Buffer *ids) noexcept nogil:
     """Gives the consumer entries that are new; how many."""
     cdef StreamCursor at
-    cdef size_t n = 0, begin = ids.n, most = min(<size_t>o.count - 1, <size_t>GIVEN_MOST - 1) + 1
+    cdef size_t n = 0, begin = ids.n
     cdef int settled
     group_new(c.kernel, u.s, &u.g, consume(c.dispatch, c.db, u.key, u.name, u.g.shared, &settled),
               &at)
@@ -454,11 +505,11 @@ cdef size_t give_new(Call *c, Under *u, const GroupRead *o, Buffer *ids) noexcep
     return n
 
 
-cdef size_t give_again(Call *c, Under *u, const GroupRead *o, StreamId after,
+cdef size_t give_again(Call *c, Under *u, const GroupRead *o, StreamId after, size_t most,
                        Buffer *ids) noexcept nogil:
     """Of the consumer's records behind an id: how many. Those whose entries are there count as
     delivered once more."""
-    cdef size_t n = 0, most = min(<size_t>o.count - 1, <size_t>GIVEN_MOST - 1) + 1
+    cdef size_t n = 0
     cdef int more = id_up(&after)
     cdef PendingView p
     cdef Run run
@@ -474,14 +525,37 @@ cdef size_t give_again(Call *c, Under *u, const GroupRead *o, StreamId after,
     return n
 
 
-cdef void give(Call *c, Under *u, const GroupRead *o, Span from_, Buffer *ids) noexcept nogil:
+cdef void give(Call *c, Under *u, const GroupRead *o, Span from_, Buffer *ids,
+               Buffer *ages) noexcept nogil:
+    cdef size_t most = min(<size_t>o.count - 1, <size_t>GIVEN_MOST - 1) + 1
     cdef StreamId after
+    u.claimed = u.removed = 0
+    u.next = -1
     if is_one(from_, c'>'):
-        u.given = <int64_t>give_new(c, u, o, ids)
+        if o.idle >= 0:
+            u.claimed = give_idle(c, u, o, most, ids, ages)
+        u.given = <int64_t>u.claimed
+        if u.claimed < most:
+            u.given += <int64_t>give_new(c, u, o, most - u.claimed, ids)
         u.given = u.given if u.given else -1
     else:
         parse_id(from_, &after, 0, NULL)
-        u.given = <int64_t>give_again(c, u, o, after, ids)
+        u.given = <int64_t>give_again(c, u, o, after, most, ids)
+
+
+cdef void reply_aged(Call *c, Collection *s, const StreamId *ids, size_t n, const Age *ages,
+                     size_t claimed) noexcept nogil:
+    """With how long each has been pending, and how often it was delivered: those that are new not
+    at all. All are there."""
+    cdef StreamCursor at
+    cdef size_t i
+    reply_array(c.reply, n)
+    stream_seek(c.kernel, s, ids[0], 0, &at)
+    for i in range(n):
+        has_entry(&at, ids[i])
+        reply_entry(c, at.id, at.fields, 2)
+        reply_int(c.reply, ages[i].idle if i < claimed else 0)
+        reply_int(c.reply, ages[i].deliveries if i < claimed else 0)
 
 
 cdef void reply_given(Call *c, Collection *s, const StreamId *ids, size_t n) noexcept nogil:
@@ -500,15 +574,29 @@ cdef void reply_given(Call *c, Collection *s, const StreamId *ids, size_t n) noe
             reply_null_array(c.reply)
 
 
+cdef void wait_for_more(Call *c, const GroupRead *o, const Under *u) noexcept nogil:
+    """Until something is new, or has been pending for long enough."""
+    cdef int64_t next = -1
+    cdef int i
+    wait_for_keys(c, T_STREAM, o.first, o.n, o.timeout)
+    for i in range(o.n):
+        if u[i].next >= 0 and (next < 0 or u[i].next < next):
+            next = u[i].next
+    if next >= 0:
+        wait_to_look(c, min(o.idle, FOREVER) + min(next, FOREVER) - c.kernel.now)
+
+
 cdef void xreadgroup(Call *c) noexcept nogil:
     cdef GroupRead o
-    cdef Buffer room, ids
+    cdef Buffer room, ids, ages
     cdef Under *u
     cdef StreamId *next
-    cdef int i, there = 0, made = 0
+    cdef Age *age
+    cdef int i, there = 0, made = 0, removed = 0
     if not read_reading(c, &o):
         return
     memset(&ids, 0, sizeof(Buffer))
+    memset(&ages, 0, sizeof(Buffer))
     memset(&room, 0, sizeof(Buffer))
     u = <Under*>buffer_need(&room, <size_t>o.n * sizeof(Under) + 1)
     if not check_reading(c, &o, u) or not reading_fits(c, &o, u):
@@ -522,31 +610,36 @@ cdef void xreadgroup(Call *c) noexcept nogil:
         if i:                                   # it may be the key before
             find_group(c, c.argv[o.first + i], o.group, u + i)
         made += touch_consumer(c, u + i, o.consumer)
-        give(c, u + i, &o, c.argv[o.first + o.n + i], &ids)
+        give(c, u + i, &o, c.argv[o.first + o.n + i], &ids, &ages)
         there += u[i].given >= 0
-    c.changes = 2 if made else <int64_t>(ids.n > 0)
+        removed |= u[i].removed
+    c.changes = 2 if made else <int64_t>(ids.n > 0 or removed)
     if there and c.reply.resp == 2:
         reply_array(c.reply, there)
     elif there:
         reply_map(c.reply, there)
     next = <StreamId*>ids.p
+    age = <Age*>ages.p
     for i in range(o.n):
         if u[i].given < 0:
             continue
         if c.reply.resp == 2:
             reply_array(c.reply, 2)
         reply_bulk(c.reply, c.argv[o.first + i].p, c.argv[o.first + i].n)
-        reply_given(c, find_stream(c, c.argv[o.first + i]), next,
-                    <size_t>u[i].given)
+        if o.idle >= 0 and is_one(c.argv[o.first + o.n + i], c'>'):
+            reply_aged(c, find_stream(c, c.argv[o.first + i]), next, <size_t>u[i].given, age,
+                       u[i].claimed)
+            age += u[i].claimed
+        else:
+            reply_given(c, find_stream(c, c.argv[o.first + i]), next, <size_t>u[i].given)
         next += u[i].given
+    if not there and (o.timeout == -1 or c.client.flags & CLIENT_IN_EXEC):
+        reply_null_array(c.reply)
+    elif not there:
+        wait_for_more(c, &o, u)
     buffer_free(&room)
     buffer_free(&ids)
-    if there:
-        return
-    if o.timeout == -1 or c.client.flags & CLIENT_IN_EXEC:
-        reply_null_array(c.reply)
-    else:
-        wait_for_keys(c, T_STREAM, o.first, o.n, o.timeout)
+    buffer_free(&ages)
 
 
 # ---- XACK, XPENDING ------------------------------------------------------------------------------
@@ -931,9 +1024,10 @@ _xgroup("XGROUP|DELCONSUMER key group consumer", arity=5, flags="write", access=
         summary="Removes a consumer with its pending entries; answers their number.",
         replicas="What it was given concurrently stays pending, as its own.")(
         native(xgroup_delconsumer))
-command("XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key... "
-        "id...", arity=-7, flags="write blocking movablekeys", keys=[StreamKeys("RO access", 4)],
-        group="stream", since="5.0.0", complexity="O(M) with M entries answered",
+command("XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [CLAIM min-idle-time] "
+        "[NOACK] STREAMS key... id...", arity=-7, flags="write blocking movablekeys",
+        keys=[StreamKeys("RO access", 4)], group="stream", since="5.0.0",
+        complexity="O(M) with M entries answered",
         summary="Entries that a group gives to a consumer; waits for some.",
         replicas="An entry is given out at the replica where it was added; where no consumer of "
                  "the group lives there, at the first live replica that has one.")(

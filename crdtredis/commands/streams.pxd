@@ -16,7 +16,8 @@ cdef int read_block(Call *c, Span arg, int64_t *ms) noexcept nogil
 cdef void refuse_subcommand(Call *c, const char *container) noexcept nogil
 cdef int by_id(const void *a, const void *b) noexcept nogil             # for qsort
 cdef void reply_id(Call *c, StreamId id) noexcept nogil
-cdef void reply_entry(Call *c, StreamId id, Span fields) noexcept nogil
+# more: so many replies follow in its array
+cdef void reply_entry(Call *c, StreamId id, Span fields, int more=*) noexcept nogil
 cdef size_t reply_range(Call *c, Collection *s, StreamId first, StreamId last, int64_t count,
                         int reverse, int bare) noexcept nogil
 cdef Collection *find_stream(Call *c, Span key) noexcept nogil

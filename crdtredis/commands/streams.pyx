@@ -39,14 +39,15 @@ from crdtredis.commands.stream_ids cimport (ID_TEXT, format_id, id_down, id_orde
                                             take_pairs, take_text)
 from crdtredis.commands.stream_references cimport (ACKED, DELREF, KEEPREF, NO_REFERENCES,
                                                    References, references_option, unreferenced)
-from crdtredis.errors cimport (ENTRIES_ADDED_NEGATIVE, ENTRIES_ADDED_SMALL, GROUP_OF_XREADGROUP,
-                               ID_EXHAUSTED, ID_INVALID, ID_NOT_ABOVE, ID_ZERO, INTERVAL_END,
-                               INTERVAL_START, LIMIT_ALONE, LIMIT_EXACT, LIMIT_ARGUMENT_NEGATIVE,
-                               MAXLEN_AND_MINID, MAXLEN_NEGATIVE, NEW_OF_XREADGROUP,
-                               NOACK_OF_XREADGROUP, NO_STRATEGY, NO_SUCH_KEY, SETID_BELOW_DELETED,
-                               SETID_BELOW_GIVEN, SETID_BELOW_TOP, TIMEOUT_NEGATIVE,
-                               STREAM_ARITY, TIMEOUT_NOT_INTEGER, TIMEOUT_OUT_OF_RANGE,
-                               XREAD_BLOCKS, XREAD_UNBALANCED)
+from crdtredis.errors cimport (CLAIM_OF_XREADGROUP, ENTRIES_ADDED_NEGATIVE, ENTRIES_ADDED_SMALL,
+                               GROUP_OF_XREADGROUP, ID_EXHAUSTED, ID_INVALID, ID_NOT_ABOVE,
+                               ID_ZERO, INTERVAL_END, INTERVAL_START, LIMIT_ALONE,
+                               LIMIT_ARGUMENT_NEGATIVE, LIMIT_EXACT, MAXLEN_AND_MINID,
+                               MAXLEN_NEGATIVE, NEW_OF_XREADGROUP, NOACK_OF_XREADGROUP,
+                               NO_STRATEGY, NO_SUCH_KEY, SETID_BELOW_DELETED, SETID_BELOW_GIVEN,
+                               SETID_BELOW_TOP, STREAM_ARITY, TIMEOUT_NEGATIVE,
+                               TIMEOUT_NOT_INTEGER, TIMEOUT_OUT_OF_RANGE, XREAD_BLOCKS,
+                               XREAD_UNBALANCED)
 from crdtredis.numbers cimport format_uint64, parse_int64
 
 from functools import partial
@@ -188,10 +189,10 @@ cdef void reply_id(Call *c, StreamId id) noexcept nogil:
     reply_bulk(c.reply, text, format_id(id, text))
 
 
-cdef void reply_entry(Call *c, StreamId id, Span fields) noexcept nogil:
+cdef void reply_entry(Call *c, StreamId id, Span fields, int more=0) noexcept nogil:
     cdef Span text
     cdef uint64_t n = take_pairs(&fields), i
-    reply_array(c.reply, 2)
+    reply_array(c.reply, 2 + more)
     reply_id(c, id)
     reply_array(c.reply, 2 * n)
     for i in range(2 * n):
@@ -613,6 +614,9 @@ cdef int read_options(Call *c, ReadOptions *o) noexcept nogil:
             return 0
         elif is_word(c.argv[i], "NOACK"):
             refuse(c, NOACK_OF_XREADGROUP)
+            return 0
+        elif more and is_word(c.argv[i], "CLAIM"):
+            refuse(c, CLAIM_OF_XREADGROUP)
             return 0
         else:
             break

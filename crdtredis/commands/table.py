@@ -204,7 +204,7 @@ class StreamKeys:
     def find(self, argv: list[bytes]) -> list[int] | None:
         words, first = [a.upper() for a in argv], 1
         while words[first:first + 1] not in ([], [b"STREAMS"]):
-            first += {b"GROUP": 3, b"COUNT": 2, b"BLOCK": 2}.get(words[first], 1)
+            first += {b"GROUP": 3, b"COUNT": 2, b"BLOCK": 2, b"CLAIM": 2}.get(words[first], 1)
         first += 1
         n = len(argv) - first
         return list(range(first, first + n // 2)) if n > 0 and n % 2 == 0 else None

@@ -45,6 +45,7 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
         order_free(order_of(c))
     if c.type == T_GROUPS:
         order_free(&groups_data(c).by_owner)
+        order_free(&groups_data(c).by_time)
     if c.cells:
         while decode_observed(&p, counts.p + counts.n, &s) == 1:
             slot = actors_find(&k.actors, s.actor)

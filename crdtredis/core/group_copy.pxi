@@ -73,13 +73,6 @@ cdef Element *group_put(Kernel *k, uint32_t db, Span key, Element *e, Span name,
     return e
 
 
-cdef Element *entry_of(Kernel *k, Collection *s, StreamId id) noexcept nogil:
-    """NULL: it has gone."""
-    cdef char name[16]
-    put_id(name, id)
-    return table_find(&s.table, name, STREAM_ID, key_hash(k, name, STREAM_ID))
-
-
 cdef Element *consumer_put(Kernel *k, uint32_t db, Span key, Element *e, Span group,
                            MadeGroup made, Span name, int64_t seen,
                            int64_t active) noexcept nogil:

@@ -2,10 +2,14 @@
 # A name that several CREATEs have made is one group.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset, strcmp, strlen
 
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, copy_span, span
+
+cdef enum:
+    ABOVE_MOST = 64         # entries that is_above looks at
+    FURTHER_MOST = 1000     # records of others that group_idle looks at for the next one
 
 
 cdef StreamId last_delivered(Collection *c) noexcept nogil:
@@ -410,48 +414,157 @@ cdef int pending_last(Kernel *k, const GroupView *g, PendingView *out) noexcept 
                                         anybody, out)
 
 
-cdef int gives_out(const StreamCursor *at, uint64_t actor) noexcept nogil:
+cdef int gives_out(Kernel *k, const Portion *by, uint64_t actor) noexcept nogil:
     """Does this replica give out what that process has added?"""
-    cdef const Actors *a = &at.k.actors
-    cdef uint16_t slot = actors_find(&at.k.actors, actor)
-    cdef const char *p = at.by.but.p
-    if slot != NO_SLOT and a.v[slot].replica_slot == a.v[at.k.me].replica_slot:
-        return at.by.own
-    while slot != NO_SLOT and at.by.rest and p < at.by.but.p + at.by.but.n:
+    cdef const Actors *a = &k.actors
+    cdef uint16_t slot = actors_find(&k.actors, actor)
+    cdef const char *p
+    if by == NULL:
+        return 1
+    p = by.but.p
+    if slot != NO_SLOT and a.v[slot].replica_slot == a.v[k.me].replica_slot:
+        return by.own
+    while slot != NO_SLOT and by.rest and p < by.but.p + by.but.n:
         if strcmp(p, a.v[slot].replica) == 0:
             return 0
         p += strlen(p) + 1
-    return at.by.rest
+    return by.rest
+
+
+cdef inline uint64_t portion_mark(Kernel *k, const Portion *by) noexcept nogil:
+    """Two that have the same give out the same, but by chance."""
+    return (siphash64(by.but.p, by.but.n, k.hash_key) << 3
+            | 4 | (by.own != 0) << 1 | (by.rest != 0))
+
+
+cdef void keep_place(StreamCursor *at, Groups *g, int passing) noexcept nogil:
+    """What the walk has come to so far need not be looked at again."""
+    cdef uint32_t hash = key_hash(at.k, at.group.p, at.group.n)
+    cdef Element *x = table_find(&g.places, at.group.p, at.group.n, hash)
+    cdef Places places
+    memset(&places, 0, sizeof(Places))
+    if x != NULL:
+        memcpy(&places, element_value(x), sizeof(Places))
+    else:
+        x = element_new(at.k, at.group, hash, E_PLAIN | E_BARE, sizeof(Places))
+        table_add(&g.places, x)
+    if passing & PASSING_GIVEN:
+        places.given = stream_place(at.k, at.c, g.passed)
+    if passing & PASSING_OTHERS:
+        places.others = stream_place(at.k, at.c, g.passed)
+        places.by = g.by
+    memcpy(element_value(x), &places, sizeof(Places))
 
 
 cdef int is_wanted(StreamCursor *at, Element *m) noexcept nogil:
-    """Is entry m (NULL: the walk is over) new to the group that was looked at last? What was given
-    out in front of all that is new need not be looked at again."""
-    cdef Collection *c = groups_of(at.c)
-    cdef Groups *g = groups_data(c)
-    cdef StreamPlace place
-    cdef Element *x
+    """Is entry m (NULL: the walk is over) new to the group that was looked at last, and this
+    replica's to give out?"""
+    cdef Groups *g = groups_data(groups_of(at.c))
     cdef Mark mark
-    cdef int is_new = 0, mine = 0
+    cdef int is_new = 0, mine = 0, ends
     if m != NULL:
         mark = entry_mark(at.k, m)
         is_new = not is_delivered(g, &mark)
-        mine = is_new and (at.by == NULL or gives_out(at, mark.actor))
-    if g.passing and (m == NULL or is_new):
-        if g.passing == 2:
-            place = stream_place(at.k, at.c, g.passed)
-            x = table_find(&g.places, at.group.p, at.group.n,
-                           key_hash(at.k, at.group.p, at.group.n))
-            if x == NULL:
-                x = element_new(at.k, at.group, key_hash(at.k, at.group.p, at.group.n),
-                                E_PLAIN | E_BARE, sizeof(StreamPlace))
-                table_add(&g.places, x)
-            memcpy(element_value(x), &place, sizeof(StreamPlace))
-        g.passing = 0
-    elif g.passing:
+        mine = is_new and gives_out(at.k, at.by, mark.actor)
+    ends = g.passing & ((PASSING_GIVEN if m == NULL or is_new else 0)
+                        | (PASSING_OTHERS if m == NULL or mine else 0))
+    if ends and g.some:
+        keep_place(at, g, ends)
+    g.passing &= ~ends
+    if g.passing:
         g.passed = mark.id
-        g.passing = 2
+        g.some = 1
     return mine
+
+
+cdef StreamId id_down(StreamId id) noexcept nogil:
+    """Of 0-0 the same."""
+    if id.ms or id.seq:
+        id.ms -= id.seq == 0
+        id.seq -= 1
+    return id
+
+
+cdef int is_above(Kernel *k, Collection *s, const Mark *last) noexcept nogil:
+    """Has all that its actor wrote behind `last` ids above it, surely? Those of an actor are in
+    order of seq, so the last one up to there tells; it is looked for a while."""
+    cdef StreamId id
+    cdef OrderCursor at
+    cdef Item *item
+    cdef Said w
+    cdef size_t i, n
+    cdef int of_it = 0, newer = 0
+    n = rank_of(s, last.id)
+    item = order_at(order_of(s), n, &at)
+    if item == NULL or not is_at(item, last.id):
+        item = order_at(order_of(s), n - 1, &at) if n else NULL
+    n = ABOVE_MOST
+    while item != NULL and n and not of_it:
+        i = 0
+        while nth_write(item.e, i, &w):
+            i += 1
+            if k.actors.v[dot_slot(w.dot)].id == last.actor:
+                of_it = 1
+                newer |= dot_seq(w.dot) > last.seq
+        n -= 1
+        item = order_prev(&at)
+    return not newer and (of_it or item == NULL)
+
+
+cdef StreamId new_from(Kernel *k, Collection *s) noexcept nogil:
+    """Of the group that was looked at last, where no place is known, as after a start: what is new
+    to it has this id or one above.
+
+    What an actor has given out of it is up to a mark, and what it has not is behind that, a hole,
+    or, without a mark, behind where the round began; so it is enough to know what each has written:
+
+        100 entries of a, all given out; 5 of b, none: b's lowest id.  a adds one: above a's mark
+    """
+    cdef const Marks *v = marks_of(groups_of(s))
+    cdef const Written *x
+    cdef const Mark *last
+    cdef const Mark *seen
+    cdef StreamId low, id
+    cdef uint64_t actor
+    cdef size_t i
+    memset(&low, 0, sizeof(StreamId))
+    if groups_data(groups_of(s)).loaded != 1:
+        return low
+    memset(&low, 0xff, sizeof(StreamId))
+    for i in range(mark_count(&v.odd)):
+        id = mark_at(&v.odd, i).id
+        low = id if id_below(id, low) else low
+    for i in range(writers_of(s).n // sizeof(Written)):
+        x = <const Written*>writers_of(s).p + i
+        actor = k.actors.v[x.slot].id
+        last = of_actor(&v.given, actor)
+        seen = of_actor(&v.seen, actor)
+        if last != NULL and x.seq < last.seq:
+            continue
+        id = x.id
+        if last != NULL and id_below(id, last.id) and is_above(k, s, last):
+            id = last.id
+        if seen != NULL and x.seq <= seen.seq and id_below(id, v.start):
+            id = v.start
+        low = id if id_below(id, low) else low
+    return low
+
+
+cdef int begins_right(Kernel *k, Collection *s, const GroupView *g) noexcept nogil:
+    """For a check: is all in front of where the group would begin to look given out?"""
+    cdef Collection *c = <Collection*>g.of
+    cdef OrderCursor at
+    cdef Item *item = order_at(order_of(s), 0, &at)
+    cdef StreamId low
+    cdef Mark mark
+    load_marks(k, c, find_group(k, c, g.name))
+    low = new_from(k, s)
+    while item != NULL and id_below(id_of(element_key(item.e)), low):
+        mark = entry_mark(k, item.e)
+        if not is_delivered(groups_data(c), &mark):
+            return 0
+        item = order_next(&at)
+    return 1
 
 
 cdef void group_new(Kernel *k, Collection *s, const GroupView *g, const Portion *by,
@@ -461,15 +574,74 @@ cdef void group_new(Kernel *k, Collection *s, const GroupView *g, const Portion 
     cdef Element *x = table_find(&data.places, g.name.p, g.name.n,
                                  key_hash(k, g.name.p, g.name.n))
     cdef StreamPlace place
+    cdef Places places
     load_marks(k, c, find_group(k, c, g.name))
-    memset(&place, 0, sizeof(StreamPlace))
+    memset(&places, 0, sizeof(Places))
     if x != NULL:
-        memcpy(&place, element_value(x), sizeof(StreamPlace))
+        memcpy(&places, element_value(x), sizeof(Places))
+    place = places.given
+    if x == NULL:
+        place.id = id_down(new_from(k, s))      # what came late stands behind a greater id
+    data.by = portion_mark(k, by) if by != NULL else 0
+    data.some = 0
+    data.passing = PASSING_GIVEN | PASSING_OTHERS if by != NULL else PASSING_GIVEN
+    if by != NULL and places.by == data.by:
+        place = places.others
+        data.passing = PASSING_OTHERS
     stream_after(k, s, place, at)
     at.wants = is_wanted
     at.group = g.name
     at.by = by
-    data.passing = 1
+
+
+cdef int record_at(Kernel *k, const GroupView *g, Element *m, PendingView *out) noexcept nogil:
+    """What holds of the id of a record; 0 where another record of it says that."""
+    cdef int64_t time = <int64_t>(record_time(k, m) & ((<uint64_t>1 << TIME_BITS) - 1))
+    cdef StreamId id = name_id(m)
+    cdef Span anybody
+    anybody.p = NULL
+    anybody.n = 0
+    if g.creates == 1:
+        pending_of(k, m, out)
+        return 1
+    return pending_from(k, g, id, anybody, out) and out.at == time
+
+
+cdef void group_idle(Kernel *k, Collection *s, const GroupView *g, const Portion *by, int64_t until,
+                     size_t most, Buffer *out, Buffer *gone, int64_t *next) noexcept nogil:
+    cdef Collection *c = <Collection*>g.of
+    cdef Order *o = &groups_data(c).by_time
+    cdef Element *entry
+    cdef OrderCursor at
+    cdef PendingView p, before
+    cdef Buffer head
+    cdef size_t n = 0, further = 0
+    cdef Item *item
+    next[0] = -1
+    time_records(k, c)
+    memset(&head, 0, sizeof(Buffer))
+    memset(&before, 0, sizeof(PendingView))
+    name_begin(&head, G_RECORD, g.name)
+    item = order_at(o, order_rank(o, time_key(k, g.name, 0), span(b"", 0)), &at)
+    while (item != NULL and item.sort_key <= time_key(k, g.name, INT64_MAX) and n < most
+           and gone.n // sizeof(StreamId) < most):
+        if begins_with(item.e, content(&head)) and record_at(k, g, item.e, &p) and not (
+                n and p.id.ms == before.id.ms and p.id.seq == before.id.seq):
+            entry = entry_of(k, s, p.id)
+            if p.at > until:
+                further += 1
+                if (further == FURTHER_MOST or entry == NULL
+                        or gives_out(k, by, entry_mark(k, entry).actor)):
+                    next[0] = p.at
+                    break
+            elif entry == NULL:
+                buffer_add(gone, &p.id, sizeof(StreamId))
+            elif gives_out(k, by, entry_mark(k, entry).actor):
+                buffer_add(out, &p, sizeof(PendingView))
+                before = p
+                n += 1
+        item = order_next(&at)
+    buffer_free(&head)
 
 
 cdef int is_pending(Collection *c, Span group, StreamId id) noexcept nogil:

@@ -23,20 +23,30 @@ cdef struct Marks:
     Buffer given            # of each actor the last entry that was given out
     Buffer odd              # entries for which the two say the wrong thing
 
+# Where to begin to look for what a group has to give out: a matter of this replica alone.
+cdef struct Places:
+    StreamPlace given       # all that arrived up to there has been given out,
+    StreamPlace others      # or up to there is not for those to give out
+    uint64_t by             # of whom portion_mark has this; 0: of nobody
+
 # What follows the order of a Collection of type T_GROUPS.
 cdef struct Groups:
-    # By the group's name a StreamPlace: all that arrived up to there has been given out. A matter
-    # of this replica, and no more than a place to begin to look.
-    Table places
+    Table places            # by the group's name: Places
     # The records of one owner side by side, by id: those whose one write says who that is; and
     # under key 0 those of several writes.
     Order by_owner
+    # Of a group side by side, by the time of their last delivery: all records, once somebody has
+    # asked for that.
+    Order by_time
+    int timed
     # by group and name, when a consumer called here last (ms)
     Table calls
     Buffer marks            # Marks of the group that was looked at last,
     size_t loaded           # so many; the first is of the latest CREATE
-    StreamId passed         # of a walk: the last entry before the first that is new
-    int passing             # 1: none was new so far; 2: and there was one before
+    StreamId passed         # of a walk: the entry that it came to last,
+    int some                # if any,
+    int passing             # and whether none so far was new: PASSING_GIVEN; or none was one that
+    uint64_t by             # this portion gives out: PASSING_OTHERS
 
 cdef inline Groups *groups_data(const Collection *c) noexcept nogil:
     return <Groups*>(<char*>c + sizeof(Collection) + sizeof(Order))

@@ -101,6 +101,10 @@ cdef enum:
     # of a delivery
     G_NO_RECORDS = 1
     G_NO_MARKS = 2
+    TIME_BITS = 44          # of ms since 1970
+    # of Groups.passing
+    PASSING_GIVEN = 1
+    PASSING_OTHERS = 2
     # of marks
     G_SHARED = 1
     G_ODD = 2
@@ -547,15 +551,59 @@ cdef uint64_t record_key(Kernel *k, Element *m) noexcept nogil:
     return owner_key(k, name_group(m), own.owner)
 
 
+cdef uint64_t time_key(Kernel *k, Span group, int64_t at) noexcept nogil:
+    """Under what a record stands in by_time. Those of two groups stand side by side only by
+    chance."""
+    cdef uint64_t time = <uint64_t>min(max(at, <int64_t>0), (<int64_t>1 << TIME_BITS) - 1)
+    return <uint64_t>key_hash(k, group.p, group.n) >> (TIME_BITS - 32) << TIME_BITS | time
+
+
+cdef uint64_t record_time(Kernel *k, Element *m) noexcept nogil:
+    """Of several writes the last time: whichever of them holds, it is not later."""
+    cdef int64_t at = 0
+    cdef size_t i = 0
+    cdef Owned own
+    cdef Said w
+    while nth_write(m, i, &w):
+        i += 1
+        if owned_decode(w.value, &own):
+            at = max(at, own.at)
+    return time_key(k, name_group(m), at)
+
+
 cdef inline int is_record(Element *m) noexcept nogil:
     return element_klen(m) and element_key(m)[0] == G_RECORD
 
 
-cdef void order_by_owner(Kernel *k, Collection *c, Element *m, int there) noexcept nogil:
-    if is_record(m) and there:
-        order_insert(&groups_data(c).by_owner, record_key(k, m), m)
-    elif is_record(m):
-        order_remove(&groups_data(c).by_owner, record_key(k, m), m)
+cdef void time_records(Kernel *k, Collection *c) noexcept nogil:
+    """From now on by_time holds them."""
+    cdef Groups *g = groups_data(c)
+    cdef char letter = G_RECORD
+    cdef OrderCursor at
+    cdef size_t rank
+    cdef Element *m
+    if g.timed:
+        return
+    g.timed = 1
+    m = first_from(c, span(&letter, 1), &rank, &at)
+    while m != NULL and is_record(m):
+        order_insert(&g.by_time, record_time(k, m), m)
+        m = next_in_order(&at)
+
+
+cdef void order_records(Kernel *k, Collection *c, Element *m, int there) noexcept nogil:
+    """By owner and by time."""
+    cdef Groups *g = groups_data(c)
+    if not is_record(m):
+        return
+    if there:
+        order_insert(&g.by_owner, record_key(k, m), m)
+    else:
+        order_remove(&g.by_owner, record_key(k, m), m)
+    if g.timed and there:
+        order_insert(&g.by_time, record_time(k, m), m)
+    elif g.timed:
+        order_remove(&g.by_time, record_time(k, m), m)
 
 
 cdef void drop_member(Kernel *k, Collection *c, Element *m) noexcept nogil:
@@ -677,17 +725,32 @@ cdef Mark entry_mark(Kernel *k, Element *m) noexcept nogil:
     return x
 
 
+cdef const Written *written_by(Kernel *k, Collection *stream, uint64_t actor) noexcept nogil:
+    """NULL: nothing of it has come here since this process began."""
+    cdef const Buffer *b = writers_of(stream)
+    cdef const Written *v = <const Written*>b.p
+    cdef size_t i
+    for i in range(b.n // sizeof(Written)):
+        if k.actors.v[v[i].slot].id == actor:
+            return v + i
+    return NULL
+
+
 cdef void note_holes(Kernel *k, Collection *stream, Marks *m, const Mark *last,
                      const Mark *x) noexcept nogil:
     """What is there of the actor behind `last` (NULL: its first) and before x. Ids are in the order
     of seq, but begin anew where all was removed and XSETID set the top back."""
+    cdef const Written *written
     cdef StreamId low
     cdef OrderCursor at
     cdef Item *item
     cdef Said w
     cdef Mark y
     cdef size_t i
-    memset(&low, 0, sizeof(StreamId))
+    written = written_by(k, stream, x.actor)
+    if written == NULL:
+        return
+    low = written.id
     if last != NULL and not id_below(x.id, last.id):
         low = last.id
     item = order_at(order_of(stream), rank_of(stream, low), &at)
@@ -854,7 +917,7 @@ cdef void forget_place(Kernel *k, Collection *c, Span group) noexcept nogil:
     cdef Element *x = table_find(&g.places, group.p, group.n, key_hash(k, group.p, group.n))
     if x != NULL:
         table_remove(&g.places, x)
-        mem_free(x)
+        element_free(x)
 
 
 # ---- applying ------------------------------------------------------------------------------------
@@ -1012,7 +1075,8 @@ cdef int groups_value_sound(Span name, Span value) noexcept nogil:
 cdef int groups_free_some(Collection *c, int *most) noexcept nogil:
     cdef Groups *g = groups_data(c)
     cdef size_t i
-    if order_free_some(order_of(c), most) or order_free_some(&g.by_owner, most):
+    if (order_free_some(order_of(c), most) or order_free_some(&g.by_owner, most)
+            or order_free_some(&g.by_time, most)):
         return 1
     table_clear(&g.places, free_visited, NULL)
     table_clear(&g.calls, free_visited, NULL)
@@ -1029,7 +1093,8 @@ cdef void groups_forget(Collection *c) noexcept nogil:
 
 
 cdef size_t groups_memory(Collection *c) noexcept nogil:
-    return zset_memory(c) + order_memory(&groups_data(c).by_owner)
+    cdef Groups *g = groups_data(c)
+    return zset_memory(c) + order_memory(&g.by_owner) + order_memory(&g.by_time)
 
 
 cdef int groups_check(Kernel *k, Collection *c) noexcept nogil:
@@ -1061,7 +1126,14 @@ cdef int groups_check(Kernel *k, Collection *c) noexcept nogil:
             owned = order_at(&groups_data(c).by_owner, rank, &other)
             if owned == NULL or owned.e != item.e:
                 return 5
+            rank = order_rank(&groups_data(c).by_time, record_time(k, item.e), name)
+            owned = order_at(&groups_data(c).by_time, rank, &other)
+            if groups_data(c).timed and (owned == NULL or owned.e != item.e):
+                return 6
         item = order_next(&at)
+    if order_check(&groups_data(c).by_time) or (groups_data(c).by_time.n
+                                                != (records if groups_data(c).timed else 0)):
+        return 6
     return 0 if records == groups_data(c).by_owner.n else 5
 
 
@@ -1071,7 +1143,7 @@ cdef void fill_groups() noexcept:
     t.extra = sizeof(Order) + sizeof(Groups)           # order_of, groups_data
     t.free_some = groups_free_some
     t.memory = groups_memory
-    t.ordered = order_by_owner
+    t.ordered = order_records
     t.forget = groups_forget
     t.sound = groups_sound
     t.check = groups_check

@@ -430,6 +430,7 @@ def probe_groups(Replica r, uint32_t db, bytes key):
     s = key_collection(k, e, T_STREAM)
     while group_next(k, s, &i, &g):
         new, consumers = [], {}
+        assert begins_right(k, s, &g), "something new stands before where it begins to look"
         group_new(k, s, &g, NULL, &at)
         while stream_next(&at):
             new.append(probe_id(at.id))

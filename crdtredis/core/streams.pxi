@@ -59,9 +59,9 @@
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memmove, memset
 
-from crdtredis.buffer cimport Span, span
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 
 cdef enum:
     HEAD_DELETED = 100      # "d",
@@ -69,6 +69,13 @@ cdef enum:
     LATE_SPARE = 1024       # late entries, more than twice the entries there, that are remembered
     LATE_RUN = 64           # late entries side by side that readers are to pass over at once
     LOW_BITS = 16
+
+# Of an actor that has written entries here, since this process began: it stands behind the Stream,
+# in a Buffer of these, the one that wrote last in front.
+cdef struct Written:
+    uint16_t slot
+    uint64_t seq            # the greatest of them,
+    StreamId id             # and the lowest: those of entries that are gone count, too
 
 
 # ---- ids -----------------------------------------------------------------------------------------
@@ -180,8 +187,81 @@ cdef uint64_t stream_added(Kernel *k, Collection *c) noexcept nogil:
     return max(<uint64_t>max(n, <int64_t>0), order_of(c).n)
 
 
+cdef Element *entry_of(Kernel *k, Collection *s, StreamId id) noexcept nogil:
+    """NULL: it has gone."""
+    cdef char name[16]
+    put_id(name, id)
+    return table_find(&s.table, name, STREAM_ID, key_hash(k, name, STREAM_ID))
+
+
 cdef size_t stream_len(Collection *c) noexcept nogil:
     return order_of(c).n
+
+
+# ---- who has written -----------------------------------------------------------------------------
+
+cdef inline Buffer *writers_of(const Collection *c) noexcept nogil:
+    return <Buffer*>(<char*>stream_of(c) + sizeof(Stream))
+
+
+cdef void note_writer(Collection *c, uint64_t dot, StreamId id) noexcept nogil:
+    cdef Buffer *b = writers_of(c)
+    cdef Written *v = <Written*>b.p
+    cdef Written x
+    cdef size_t i = 0
+    while i < b.n // sizeof(Written) and v[i].slot != dot_slot(dot):
+        i += 1
+    if i == b.n // sizeof(Written):
+        x.slot = dot_slot(dot)
+        x.seq = dot_seq(dot)
+        x.id = id
+        buffer_add(b, &x, sizeof(Written))
+        v = <Written*>b.p
+    x = v[i]
+    x.seq = max(x.seq, dot_seq(dot))
+    if id_below(id, x.id):
+        x.id = id
+    memmove(v + 1, v, i * sizeof(Written))
+    v[0] = x
+
+
+cdef void note_writers(Kernel *k, Collection *c, Element *m, int there) noexcept nogil:
+    """An entry comes into the order, or goes."""
+    cdef Write *w
+    if not there:
+        return
+    if m.meta & E_PLAIN:
+        note_writer(c, m.dot, id_of(element_key(m)))
+        return
+    w = element_cell(m).writes if m.meta & E_CELL else NULL
+    while w != NULL:
+        note_writer(c, w.dot, id_of(element_key(m)))
+        w = w.next
+
+
+cdef int writers_known(Collection *c) noexcept nogil:
+    """For a check: is every write that is there counted?"""
+    cdef Written *v = <Written*>writers_of(c).p
+    cdef size_t n = writers_of(c).n // sizeof(Written), i
+    cdef OrderCursor at
+    cdef Item *item = order_at(order_of(c), 0, &at)
+    cdef Write *w
+    cdef uint64_t dot
+    while item != NULL:
+        w = element_cell(item.e).writes if item.e.meta & E_CELL else NULL
+        dot = item.e.dot if item.e.meta & E_PLAIN else w.dot
+        while True:
+            i = 0
+            while i < n and v[i].slot != dot_slot(dot):
+                i += 1
+            if i == n or v[i].seq < dot_seq(dot) or id_below(id_of(element_key(item.e)), v[i].id):
+                return 0
+            w = w.next if w != NULL else NULL
+            if w == NULL:
+                break
+            dot = w.dot
+        item = order_next(&at)
+    return 1
 
 
 # ---- arrival -------------------------------------------------------------------------------------
@@ -497,18 +577,21 @@ cdef int stream_free_some(Collection *c, int *most) noexcept nogil:
         most[0] -= 1
         late_remove(s, order_at(&s.arrived, s.arrived.n - 1, &at).e)
     table_clear(&s.late, NULL, NULL)
+    buffer_free(writers_of(c))
     return 0
 
 
 cdef void stream_forget(Collection *c) noexcept nogil:
     table_init(&stream_of(c).late)
     order_forget(&stream_of(c).arrived)
+    memset(writers_of(c), 0, sizeof(Buffer))
 
 
 cdef size_t stream_memory(Collection *c) noexcept nogil:
     cdef Stream *s = stream_of(c)
     return (members_memory(c) + order_memory(order_of(c)) + order_memory(&s.arrived)
-            + table_memory(&s.late) + table_count(&s.late) * (24 + STREAM_ID + sizeof(StreamId)))
+            + writers_of(c).cap + table_memory(&s.late)
+            + table_count(&s.late) * (24 + STREAM_ID + sizeof(StreamId)))
 
 
 cdef int stream_check(Kernel *k, Collection *c) noexcept nogil:
@@ -539,7 +622,9 @@ cdef int stream_check(Kernel *k, Collection *c) noexcept nogil:
             return 7
         newest = behind(item.e)
         item = order_next(&at)
-    return 8 if id_below(s.newest, newest) else 0
+    if id_below(s.newest, newest):
+        return 8
+    return 9 if not writers_known(c) else 0
 
 
 cdef int head_check(Kernel *k, Collection *c) noexcept nogil:
@@ -555,7 +640,8 @@ cdef int head_check(Kernel *k, Collection *c) noexcept nogil:
 cdef void fill_stream() noexcept:
     cdef CollectionType *t = &types[<int>T_STREAM]
     t.rank = -1
-    t.extra = sizeof(Order) + sizeof(Stream)           # order_of, stream_of
+    t.extra = sizeof(Order) + sizeof(Stream) + sizeof(Buffer)  # order_of, stream_of, writers_of
+    t.ordered = note_writers
     t.free_some = stream_free_some
     t.memory = stream_memory
     t.forget = stream_forget

@@ -86,7 +86,8 @@ cdef inline int option_words(Span option) noexcept nogil:
     """Of XREAD and XREADGROUP. What stands behind one is no STREAMS, whatever it is called."""
     if is_word(option, "GROUP"):
         return 3
-    return 2 if is_word(option, "COUNT") or is_word(option, "BLOCK") else 1
+    return 2 if (is_word(option, "COUNT") or is_word(option, "BLOCK")
+                 or is_word(option, "CLAIM")) else 1
 
 
 cdef int stream_keys(int first, Span *argv, int argc, int *last) noexcept nogil:

@@ -31,6 +31,9 @@ from crdtredis._core cimport (T_COUNT, T_STREAM, Watch, key_find, key_type, watc
                               watch_put_ready, watch_release, watch_take_ready)
 from crdtredis._resp cimport reply_error, reply_null_array
 
+cdef enum:
+    LOOK_LATER = 10         # ms
+
 
 # ---- ending a wait -------------------------------------------------------------------------------
 
@@ -47,10 +50,25 @@ cdef void give_up(Dispatch *d, Client *client, const char *error) noexcept nogil
     end_reply(d, client, at)
 
 
+cdef void look_again(Dispatch *d, Wait *w) noexcept nogil:
+    """The handler of a wait has asked for it. Later, where nobody is served now."""
+    cdef int64_t later = d.steady + LOOK_LATER
+    if may_serve(d) and not iteration_is_full(d):
+        wait_deadline(d, w, w.end)
+        run_again(d, w)
+    else:
+        wait_deadline(d, w, later if w.end == 0 or later < w.end else w.end)
+
+
 cdef void expire_waiting(Dispatch *d) noexcept nogil:
     cdef Client *client
+    cdef Wait *w
     while d.waiting.timeout_n and d.waiting.timeouts[0].deadline <= d.steady:
-        client = d.waiting.timeouts[0].client
+        w = d.waiting.timeouts[0]
+        client = w.client
+        if w.end == 0 or w.end > d.steady:
+            look_again(d, w)
+            continue
         if client.wait.answers and may_serve(d):
             client.wait.answers = 2
             run_again(d, client.wait)

@@ -26,7 +26,8 @@ cdef struct Wait:
     int reads               # XREADGROUP: it does not wait where the key holds another type or none
     Buffer args             # the command, packed as in Client.queue
     uint64_t ticks          # that it took when it was called
-    int64_t deadline        # ms, Dispatch.steady; 0: none
+    int64_t end             # ms, Dispatch.steady: when it ends; 0: never
+    int64_t deadline        # ... or the handler is to be called again, if that is earlier
     uint32_t timeout        # place in Waiting.timeouts + 1; 0: none
     uint32_t n              # Waiters
     int answers             # 1: as the time is up the handler is called again; 2: it is
@@ -39,6 +40,10 @@ cdef void wait_for_keys(Call *c, int type, int first, int n, int64_t timeout_ms)
 # called again, and must reply (wait_is_over).
 cdef void wait_to_answer(Call *c, int type, int first, int n, int64_t timeout_ms) noexcept nogil
 cdef int wait_is_over(const Client *client) noexcept nogil
+# Of a client that waits: the handler is called again after so many ms, too, unless it is before.
+cdef void wait_to_look(Call *c, int64_t after_ms) noexcept nogil
+# When a wait is looked at next for the time; 0: not at all.
+cdef void wait_deadline(Dispatch *d, Wait *w, int64_t at) noexcept nogil
 # Ends the wait without a word, if there is one.
 cdef void stop_waiting(Dispatch *d, Client *client) noexcept nogil
 # Bytes that it takes.

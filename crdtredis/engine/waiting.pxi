@@ -9,6 +9,8 @@ from libc.string cimport memset
 from crdtredis._core cimport T_COUNT, T_STREAM, watch_hold, watch_release
 from crdtredis.buffer cimport buffer_free, need_memory
 
+cdef int64_t LOOK_MOST = <int64_t>1 << 40       # ms
+
 
 cdef inline Waiter *waiters_of(Wait *w) noexcept nogil:
     return <Waiter*>(<char*>w + sizeof(Wait))
@@ -63,6 +65,14 @@ cdef void timeout_remove(Waiting *q, Wait *w) noexcept nogil:
         timeout_sift(q, i)
 
 
+cdef void wait_deadline(Dispatch *d, Wait *w, int64_t at) noexcept nogil:
+    if w.timeout:
+        timeout_remove(&d.waiting, w)
+    w.deadline = at
+    if at:
+        timeout_add(&d.waiting, w)
+
+
 cdef void count_reader(Dispatch *d, const Wait *w, WaitQueue *queue, int step) noexcept nogil:
     if w.reads:
         d.waiting.read_keys -= queue.readers > 0
@@ -110,8 +120,8 @@ cdef void wait_for_keys(Call *c, int type, int first, int n, int64_t timeout_ms)
         queue.last = x
         count_reader(d, w, queue, 1)
     if timeout_ms:
-        w.deadline = d.steady + timeout_ms
-        timeout_add(&d.waiting, w)
+        w.end = d.steady + timeout_ms
+        wait_deadline(d, w, w.end)
     c.client.wait = w
     c.client.flags |= CLIENT_BLOCKED
 
@@ -123,6 +133,12 @@ cdef void wait_to_answer(Call *c, int type, int first, int n, int64_t timeout_ms
 
 cdef int wait_is_over(const Client *client) noexcept nogil:
     return client.wait != NULL and client.wait.answers == 2
+
+
+cdef void wait_to_look(Call *c, int64_t after_ms) noexcept nogil:
+    cdef Wait *w = c.client.wait
+    cdef int64_t at = c.dispatch.steady + min(max(after_ms, <int64_t>1), LOOK_MOST)
+    wait_deadline(c.dispatch, w, at if w.end == 0 or at < w.end else w.end)
 
 
 cdef void leave_queue(Dispatch *d, Waiter *x, int type) noexcept nogil:

@@ -148,7 +148,8 @@ def test_keys_whose_place_the_arguments_decide(c):
 
 @pytest.mark.parametrize("options", ["COUNT 1 GROUP g STREAMS", "NOACK GROUP g STREAMS",
                                      "GROUP x streams GROUP g STREAMS",
-                                     "BLOCK 0 COUNT 1 GROUP STREAMS c"])
+                                     "BLOCK 0 COUNT 1 GROUP STREAMS c",
+                                     "CLAIM 0 GROUP g STREAMS"])
 def test_a_consumer_or_group_called_streams_hides_no_key(c, options):
     call = ["XREADGROUP", *options.split(), "streams", "o", ">"]
     assert user(c, "+@all", "~streams").error(*call) == KEY

@@ -314,12 +314,13 @@ def test_a_full_sync_of_a_hole_that_one_knows_to_be_gone():
 def test_a_full_sync_joins_what_was_counted():
     a, b = two("1-1")
     read(b, "y", "NOACK")
+    a("XADD", "s", "2-1", "f", "v")         # so neither knows all that the other does
     wanted = all_of(a.log, b.log)
     of_a, of_b = stream(a.replica), stream(b.replica)
     join(a.replica, of_b), join(b.replica, of_a)
     for node in (a, b):
         same(node.replica, wanted)
-        assert node("XINFO", "GROUPS", "s")[0][-4:] == [b"entries-read", 1, b"lag", 0]
+        assert node("XINFO", "GROUPS", "s")[0][-4:] == [b"entries-read", 1, b"lag", 1]
 
 
 def test_a_full_sync_of_what_was_under_a_group_that_is_gone():
@@ -390,6 +391,43 @@ def test_a_checkpoint_keeps_them(most):
     assert again.replica.digest() == a.replica.digest()
     assert probe_groups(again.replica, 0, b"s") == probe_groups(a.replica, 0, b"s")
     again.replica.check()
+
+
+def started(node) -> Node:
+    """A process that has read what this one holds. Where its groups stood it does not know."""
+    again = taken(checkpoint(node.replica, 300), "a")
+    again.replica.check()
+    assert probe_groups(again.replica, 0, b"s") == probe_groups(node.replica, 0, b"s")
+    return again
+
+
+def test_after_a_start_it_looks_where_something_may_be_new():
+    for seed in range(12):
+        for node in worked(seed):
+            started(node)
+
+
+def test_after_a_start_a_hole_is_new():
+    a, _, c = hiding()
+    c("XDEL", "s", "5-1")
+    a.receive(c.log)
+    assert read(started(a)) == ["5-1"]
+
+
+def test_after_a_start_what_came_late_from_elsewhere_is_new():
+    a, b = Node("a"), Node("b", seed=2)
+    a("XADD", "s", "10-1", "f", "v"), a("XGROUP", "CREATE", "s", "g", "$")
+    b("XADD", "s", "5-1", "f", "v")
+    a.receive(b.log)
+    assert read(started(a)) == ["5-1"]
+
+
+def test_after_a_start_what_stands_below_a_top_that_was_set_back_is_new():
+    a, _ = two("10-1")
+    assert read(a) == ["10-1"]
+    a("XTRIM", "s", "MAXLEN", 0), a("XSETID", "s", "1-0")
+    a("XADD", "s", "5-1", "f", "a"), a("XADD", "s", "11-1", "f", "a")
+    assert read(started(a)) == ["5-1", "11-1"]
 
 
 @pytest.mark.parametrize("options", [(), ("NOACK",)])

@@ -151,6 +151,64 @@ def test_what_others_have_added_goes_where_it_is_said_to(served):
     assert s.on_engine(lambda: s.executor.gives(0, b"s"))[b"g"]["others"]
 
 
+def test_what_was_passed_over_is_looked_at_again_where_it_counts(served):
+    """What is for another replica to give out is walked over once: until somebody else gives it
+    out, the group begins anew, or the entry becomes one of this replica."""
+    s, bridge, c = serve(served)
+    give(s, Mode.RIGHTS, (GROUP, Right(True, False, settled=True)))
+    from_elsewhere(s, "XADD s 8-8 f v")
+    c.send(READ).expect(b"*-1\r\n")
+    c.send("XADD s 9-1 f v", READ).expect(b"$3\r\n9-1\r\n" + entries("9-1"))
+    c.send("XADD s 9-2 f v", READ).expect(b"$3\r\n9-2\r\n" + entries("9-2"))
+    c.send("XGROUP SETID s g 0", READ).expect(OK + entries("9-1", "9-2"))
+    c.send("XGROUP DESTROY s g", "XGROUP CREATE s g 0", READ).expect(
+        b":1\r\n" + OK + entries("9-1", "9-2"))
+    give(s, Mode.RIGHTS, (GROUP, Right(True, True, frozenset("c"), True)))
+    c.send(READ).expect(entries("8-8"))
+    c.send(READ).expect(b"*-1\r\n")
+
+
+def test_an_entry_that_another_replica_assigned_to_and_lost_is_its_own_again(served):
+    """Two writes stand at one id, and the later shows: that of b, until b, which knows of no other,
+    removes it."""
+    s, bridge, c = serve(served)
+    give(s, Mode.RIGHTS, (GROUP, Right(True, False, settled=True)))
+    other = Replica("b", 5)
+    other.now = int(time.time() * 1000) + 500
+    x = Executor(other)
+    session = x.session()
+
+    def at_b(command):
+        x.execute(session, command.encode().split())
+        s.on_engine(lambda: s.replica.receive(other.take_ops()))
+
+    c.send("XADD s 5-5 f v").expect(b"$3\r\n5-5\r\n")
+    at_b("XADD s 5-5 f v")
+    c.send(READ).expect(b"*-1\r\n")
+    at_b("XDEL s 5-5")
+    c.send(READ).expect(entries("5-5"))
+
+
+def test_a_replica_takes_over_what_it_gives_out(served):
+    """So two whose consumers wait with CLAIM take over nothing twice."""
+    s, bridge, c = serve(served)
+    give(s, Mode.ALL)
+    from_elsewhere(s, "XADD s 8-8 f v")
+    c.send("XADD s 9-1 f v", READ).expect(b"$3\r\n9-1\r\n" + entries("8-8", "9-1"))
+    claims = READ.replace("STREAMS", "CLAIM 0 STREAMS")
+    give(s, Mode.NOTHING)
+    c.send("MULTI", claims, "EXEC").expect(OK + b"+QUEUED\r\n" + b"*1\r\n*-1\r\n")
+    for right, wanted in ((Right(True, False, settled=True), b"9-1"),
+                          (Right(False, True, frozenset("c"), True), b"8-8")):
+        give(s, Mode.RIGHTS, (GROUP, right))
+        c.send("MULTI", claims, "EXEC").expect(
+            OK + b"+QUEUED\r\n" + b"*1\r\n*1\r\n*2\r\n$1\r\ns\r\n*1\r\n*4\r\n$3\r\n"
+            + wanted + b"\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n:")
+        while c.read(1) != b"\n":              # for how long it was pending
+            pass
+        c.expect(b":1\r\n")
+
+
 def test_what_was_said_does_not_outlive_the_mode(served):
     s, bridge, c = serve(served)
     give(s, Mode.RIGHTS, (GROUP, Right(True, True, settled=True)))

@@ -364,6 +364,7 @@ class Clients:
         if x < 0.75:
             return ("XREADGROUP", "GROUP", g, c,
                     *rng.choice([(), (), ("COUNT", rng.randint(1, 3)), ("NOACK",)]),
+                    *(("CLAIM", 0) if x < 0.4 else ()),
                     "STREAMS", k, rng.choice([">", ">", ">", "0"]))
         return rng.choice([("XACK", k, g, *ids), ("XAUTOCLAIM", k, g, c, 0, 0, "COUNT", 2),
                            ("XCLAIM", k, g, c, 0, *ids),
