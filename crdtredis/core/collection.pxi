@@ -279,7 +279,7 @@ cdef size_t members_memory(Collection *c) noexcept nogil:
         m = table_next(&c.table, &pos)
         if m == NULL:
             break
-        members += mem_size(element_allocation(m, element_begin(m.meta)))
+        members += mem_size(element_allocation(m))
         if m.meta & E_CELL:
             members += cell_memory(element_cell(m))
         i += 1

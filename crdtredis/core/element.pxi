@@ -116,8 +116,8 @@ cdef inline uint32_t short_lengths(size_t klen, size_t vlen) noexcept nogil:
             else <uint32_t>klen << 9 | <uint32_t>vlen << 17)
 
 
-cdef inline void *element_allocation(Element *e, size_t begin) noexcept nogil:
-    return <char*>e + begin
+cdef inline void *element_allocation(Element *e) noexcept nogil:
+    return <char*>e + element_begin(e.meta)
 
 
 cdef Element *element_new(Kernel *k, Span key, uint32_t hash, uint32_t flags,
@@ -127,8 +127,9 @@ cdef Element *element_new(Kernel *k, Span key, uint32_t hash, uint32_t flags,
     cdef uint32_t meta = (flags | short_lengths(key.n, vlen) if flags & E_MEMBER
                           else flags | first_access(k) << 8)
     cdef size_t before = element_before_key(flags), begin = element_begin(meta)
-    cdef Element *e = <Element*>(<char*>mem_alloc(before - begin + key.n + vlen) - begin)
-    memset(element_allocation(e, begin), 0, before - begin)
+    cdef char *p = <char*>mem_alloc(before - begin + key.n + vlen)
+    cdef Element *e = <Element*>(p - begin)
+    memset(p, 0, before - begin)
     e.hash = hash
     e.meta = meta
     if begin == 0:
@@ -158,7 +159,7 @@ cdef Element *element_convert(Kernel *k, Table *t, Element *e, uint32_t flags,
     if is_lone(x) and is_lone(e):
         element_lone(x)[0] = element_lone(e)[0]
     table_swap(t, e, x)
-    mem_free(element_allocation(e, element_begin(e.meta)))
+    mem_free(element_allocation(e))
     return x
 
 
@@ -168,7 +169,7 @@ cdef Element *element_assign(Kernel *k, Table *t, Element *e, uint32_t flags,
     cdef uint32_t lengths = short_lengths(element_klen(e), value.n)
     cdef size_t begin = element_begin(e.meta)
     cdef size_t size = element_before_key(e.meta) - begin + element_klen(e) + value.n
-    cdef size_t room = mem_room(element_allocation(e, begin))
+    cdef size_t room = mem_room(element_allocation(e))
     if (flags & (E_ENTRY | E_BARE) == e.meta & (E_ENTRY | E_BARE) and size <= room
             and room - size <= 24 + size // 8 and (begin == 0 or not lengths & E_LONG)):
         if value.n:
@@ -323,7 +324,7 @@ cdef void element_free(Element *e) noexcept nogil:
     """Frees a detached element and its cell."""
     if e.meta & E_CELL:
         cell_free(element_cell(e))
-    mem_free(element_allocation(e, element_begin(e.meta)))
+    mem_free(element_allocation(e))
 
 
 cdef void free_visited(void *arg, Element *e) noexcept nogil:
