@@ -44,7 +44,8 @@ from crdtredis.commands.table import StreamKeys, command
 from crdtredis.commands.usage import container
 
 cdef enum:
-    ATTEMPTS = 10               # records that XAUTOCLAIM looks at for each that it may answer
+    # records that XAUTOCLAIM looks at for each that it may answer; CLAIM at as many that are gone
+    ATTEMPTS = 10
     GIVEN_MOST = 1000000        # entries of a key that one call gives to a consumer
     GIVEN_ROOM = 40             # bytes of one in an op,
     CLAIM_ROOM = 128            # and of a claim
@@ -435,6 +436,9 @@ cdef int reading_fits(Call *c, const GroupRead *o, const Under *u) noexcept nogi
             bytes += GIVEN_ROOM * min(most, stream_len(u[i].s))
         if o.idle >= 0 or not is_one(c.argv[o.first + o.n + i], c'>'):
             effects += min(most, u[i].g.pending)
+        if o.idle >= 0:
+            effects += ATTEMPTS
+            bytes += STREAM_ID * min(ATTEMPTS * most, u[i].g.pending)
         effects += 3
         elsewhere |= u[i].g.creates > 1
     return op_room(c.kernel, c.db, effects, keys, (ELSEWHERE_ROOM if elsewhere else 0)
@@ -461,27 +465,37 @@ cdef size_t give_idle(Call *c, Under *u, const GroupRead *o, size_t most, Buffer
     """Has the consumer take over what is pending and idle, the longest first; how many."""
     cdef Buffer found, gone
     cdef PendingView *p
-    cdef size_t n, i
-    cdef int settled
+    cdef int64_t until = c.kernel.now - o.idle
+    cdef size_t n = 0, i, some
+    cdef int settled, rounds = 0
     cdef Age age
     cdef Run run
     memset(&found, 0, sizeof(Buffer))
     memset(&gone, 0, sizeof(Buffer))
-    group_idle(c.kernel, u.s, &u.g, consume(c.dispatch, c.db, u.key, u.name, u.g.shared, &settled),
-               c.kernel.now - o.idle, most, &found, &gone, &u.next)
-    n = found.n // sizeof(PendingView)
     run_begin(c, u, &run, o.consumer, c.kernel.now)
-    for i in range(n):
-        p = <PendingView*>found.p + i
-        buffer_add(ids, &p.id, sizeof(StreamId))
-        age.idle = max(c.kernel.now - p.at, <int64_t>0)
-        age.deliveries = p.deliveries
-        buffer_add(ages, &age, sizeof(Age))
-        run_add(c, u, &run, RUN_CLAIMS, p.id, p.deliveries + 1)
-    for i in range(gone.n // sizeof(StreamId)):
-        run_add(c, u, &run, RUN_REMOVES, (<StreamId*>gone.p)[i], 0)
+    while rounds == 0 or (n < most and gone.n and rounds < ATTEMPTS):
+        until = min(until, c.kernel.now - (n > 0))      # what was taken over is not again
+        rounds += 1
+        found.n = gone.n = 0
+        group_idle(c.kernel, u.s, &u.g,
+                   consume(c.dispatch, c.db, u.key, u.name, u.g.shared, &settled),
+                   until, most - n, &found, &gone, &u.next)
+        some = found.n // sizeof(PendingView)
+        n += some
+        for i in range(some):
+            p = <PendingView*>found.p + i
+            buffer_add(ids, &p.id, sizeof(StreamId))
+            age.idle = max(c.kernel.now - p.at, <int64_t>0)
+            age.deliveries = p.deliveries
+            buffer_add(ages, &age, sizeof(Age))
+            run_add(c, u, &run, RUN_CLAIMS, p.id, p.deliveries + 1)
+        for i in range(gone.n // sizeof(StreamId)):
+            run_add(c, u, &run, RUN_REMOVES, (<StreamId*>gone.p)[i], 0)
+        run_flush(c, u, &run)
+        u.removed |= gone.n > 0
+    if gone.n:                              # more may stand behind it
+        u.next = max(until, <int64_t>0)
     run_end(c, u, &run)
-    u.removed = gone.n > 0
     buffer_free(&found)
     buffer_free(&gone)
     return n

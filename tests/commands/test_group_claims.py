@@ -135,6 +135,18 @@ def test_records_of_entries_that_are_gone_go(c):
     assert claim(c, 9) == [] and pending(c) == []
 
 
+def test_records_of_entries_that_are_gone_hide_none_that_is_there(c):
+    read(c)
+    c("XDEL", "s", "1-0", "2-0")
+    assert claim(c, 0, "b", "COUNT", 1) == [(3, 0, 1)]
+    assert pending(c) == [(3, "b", 0, 2)]
+    add(c, 4, 5, 6, 7)
+    read(c, "a", ">", "COUNT", 3)
+    c.now += 1
+    c("XDEL", "s", "4-0", "5-0")
+    assert claim(c, 0, "b", "COUNT", 2) == [(3, 1, 2), (6, 1, 1)], "before what is new"
+
+
 @pytest.mark.parametrize("idle", ["x", "5.5", "+10", "*10", "10e", "-0", "-5.5", ""])
 def test_a_time_that_is_no_number_is_refused(c, idle):
     assert c.error("XREADGROUP", "GROUP", "g", "b", "CLAIM", idle, "STREAMS", "s",
@@ -172,6 +184,18 @@ def test_who_waits_is_given_what_becomes_idle(three):
     assert got(b) is None
     later(b, 1)
     assert aged(got(b)) == [(1, 100, 1)] and pending(a) == [(1, "b", 0, 2)]
+
+
+def test_who_waits_is_given_what_stands_behind_many_that_are_gone(three):
+    a, b, _ = three
+    add(a, *range(2, 26))
+    read(a)
+    a("XDEL", "s", *(f"{i}-0" for i in range(1, 25)))
+    blocks(b, "XREADGROUP", "GROUP", "g", "b", "BLOCK", 0, "COUNT", 1, "CLAIM", 0, "STREAMS", "s",
+           ">")
+    later(b, 1)
+    later(b, 1)
+    assert aged(got(b)) == [(25, 2, 1)] and pending(a) == [(25, "b", 0, 2)]
 
 
 def test_the_time_limit_holds(three):
@@ -305,6 +329,8 @@ def test_what_a_removal_had_not_seen_is_in_the_order_by_time():
     read(a), exchange(a, b)
     assert claim(b, 0) == [(1, 0, 1), (2, 0, 1)]
     add(b, 3)
+    b("XGROUP", "CREATE", "s", "k", 0)      # it stays, and with it the order
+    read(b, group="k")
     a("XGROUP", "CREATE", "s", "h", 0)
     read(a, group="h")
     a("DEL", "s"), exchange(a, b)
