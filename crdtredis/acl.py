@@ -543,7 +543,11 @@ class Users:
         """ACL LOAD: all or nothing. The ids of clients to close; FileError; CommandError."""
         found = self.read_file(path)
         if self.shared is not None:
-            self.shared.write({**dict.fromkeys(self.users.keys() - found.keys()), **found})
+            for name in found:                      # ACL SAVE wrote what is left of its rules
+                if (before := self.users.get(name)) is not None and before.unread:
+                    raise CommandError(ACL_UNREAD % text_of(name))
+            there = self.users.keys() | self.shared.fields.keys() & self.shared.said.keys()
+            self.shared.write({**dict.fromkeys(there - found.keys()), **found})
         return self.replace(found)
 
     def read_file(self, path: str) -> dict[bytes, User]:
@@ -607,11 +611,13 @@ class Users:
 
     def lines(self) -> list[bytes]:
         """The users as they may stand in a configuration: without the default one where it is
-        what requirepass makes of it, and without those that are replicated."""
+        what requirepass makes of it, and without others that are replicated: nobody logs in as
+        such a one while the next start loads."""
         plain = self._new_default().describe()
         users = self.users
         if self.shared is not None:
-            users = {n: u for n, u in self.shared.own.items() if n not in self.shared.said}
+            users = {n: u for n, u in self.shared.own.items()
+                     if n == b"default" or n not in self.shared.said}
         return [line for line in (users[n].describe() for n in sorted(users)) if line != plain]
 
     # -- the log

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 INCREASES = {"string": "INCRBY", "hash": "HINCRBY"}
+SYSTEM_DB = 16
 ALL = 128               # rows of both that the kernel has
 LEAST = 32              # sampled writes under a prefix; of fewer nothing is said
 MUCH = 0.01             # of all writes
@@ -23,7 +24,8 @@ INSIDE = 0.1            # of the elements that come into its lists
 
 def increase(m: Mapping[str, Any]) -> str | None:
     """Of one of Replica.meetings(): the command that would have kept both sides of most."""
-    return INCREASES.get(m["type"]) if 2 * m["integers"] > m["conflicts"] else None
+    ours = m["latest"]["db"] == SYSTEM_DB           # no command reaches it
+    return INCREASES.get(m["type"]) if 2 * m["integers"] > m["conflicts"] and not ours else None
 
 
 def shown(prefix: bytes, cut: bool) -> str:

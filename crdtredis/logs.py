@@ -21,6 +21,7 @@ import select
 import stat
 import time
 from collections.abc import Callable
+from typing import Any
 
 ROOT = "crdtredis"
 # what they say goes where ours does, from warnings on
@@ -150,6 +151,13 @@ class Output(logging.Handler):
             os.close(self.fd)
             self.fd = -1
         super().close()
+
+
+def unraisable(fault: Any) -> None:
+    """As sys.unraisablehook: Python writes to standard error as often as it happens. What it
+    happened to is left out: a client may have named it."""
+    logging.getLogger(ROOT).error("nobody handles a fault%s", f": {fault.err_msg}" * bool(
+        fault.err_msg), exc_info=(fault.exc_type, fault.exc_value, fault.exc_traceback))
 
 
 def start(level: str, path: str, style: str) -> Output:

@@ -38,6 +38,7 @@ import resource
 import secrets
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -184,7 +185,9 @@ class Server:
             for s in SETTINGS:
                 if s.live:
                     self.apply(s.name, config.values[s.name])
-            config.observe([s.name for s in SETTINGS if s.live], self._changed)
+            users = "replicate_acl"     # last: they are not undone with a change that is refused
+            config.observe([s.name for s in SETTINGS if s.live and s.name != users], self._changed)
+            config.observe([users], self._changed)
             self._load_users()
             self.engine.on_users_change = self._heed_users
             self._listen()
@@ -204,7 +207,8 @@ class Server:
         if on and users.shared is None:
             users.shared = self.shared_users
             if not self.executor.loading:               # else at its end
-                self._close_clients(self.shared_users.begin())
+                closed = self.shared_users.begin()      # the caller, too, and after its reply
+                self.engine.call_soon(functools.partial(self._close_clients, closed))
         elif not on:
             users.shared = None                         # those there are stay, as its own
 
@@ -386,7 +390,7 @@ class Server:
                 yield True
             self._open_log()
             if self.executor.users.shared is not None:
-                self._close_clients(self.shared_users.begin())
+                self._close_clients(self.shared_users.begin_serving())
         except Exception as e:
             self._start_failed(e)
         else:
@@ -1031,7 +1035,9 @@ def http_limit(config: Config) -> int:
 
 def start_logging(config: Config) -> logs.Output:
     try:
-        return logs.start(config.log_level, config.log_file, config.log_format)
+        output = logs.start(config.log_level, config.log_file, config.log_format)
+        sys.unraisablehook = logs.unraisable
+        return output
     except OSError as e:
         raise StartError(f"log_file ({config.origin('log_file')}): {config.log_file} cannot be "
                          f"opened: {e.strerror}", EXIT_CONFIG) from None

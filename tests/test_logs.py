@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import socket
+from types import SimpleNamespace
 
 import pytest
 
@@ -171,6 +172,14 @@ def test_a_line_that_was_cut_is_not_glued_to_the_next(output, monkeypatch):
 def test_what_a_terminal_takes_for_an_order_is_shown(output):
     say(logging.INFO, "name %s", "x\x1b[2K\x1b[1A\x07\x9b")
     assert lines(output)[0].endswith(r"name x\x1b[2K\x1b[1A\x07\x9b")
+
+
+def test_what_python_cannot_raise_is_written_a_few_times_in_a_while(output):
+    for _ in range(8):
+        logs.unraisable(SimpleNamespace(exc_type=ValueError, exc_value=ValueError("no name"),
+                                        exc_traceback=None, err_msg=None, object=b"a client's"))
+    assert lines(output)[1] == "ValueError: no name" and len(lines(output)) == 10
+    assert lines(output)[0].endswith(" error   server: nobody handles a fault")
 
 
 def test_start_says_that_a_file_cannot_be_opened(tmp_path):

@@ -13,9 +13,10 @@ configuration or `aclfile` and those made while `replicate_acl` was off: of each
 says, rules or that it was deleted; where it says nothing, the own user. So all replicas have the
 same users but for names that the hash does not know, and a user that was deleted does not come back
 with a configuration that has it. (A deletion is remembered where the replica that deletes has such
-an own user, and else for the last DELETED_MOST: users that programs make and delete by the thousand
-must not fill the memory. Own users are never published by themselves: a replica that joins with an
-old configuration would undo what the cluster has changed.)
+an own user, also when others make the user anew and delete it again, and else for the last
+DELETED_MOST: users that programs make and delete by the thousand must not fill the memory. Own
+users are never published by themselves: a replica that joins with an old configuration would undo
+what the cluster has changed.)
 
 Rules that this version does not understand make a user who is off and may do nothing: leaving the
 user as it was could leave rights which that change took away. The hash keeps the rules for who
@@ -67,7 +68,8 @@ class SharedUsers:
         self.fields: dict[bytes, bytes] = {}
         self.said: dict[bytes, bytes | None] = {}
         self.n = self.size = 0                      # users in `fields`, and their bytes
-        self.seen = -1                              # Replica.system_changes when it was read
+        # Replica.system_changes when it was read; -1: `said` may not be what it says
+        self.seen = -1
 
     # -- what is in force
 
@@ -77,13 +79,22 @@ class SharedUsers:
         self.own = dict(self.users.users)
         return self.refresh(quiet=True)
 
+    def begin_serving(self) -> list[int]:
+        """begin, at the end of a start. Until then clients logged in as the replica's own users, or
+        needed not: those are closed, too, who did so by what lets nobody in any longer."""
+        closed, users = self.begin(), self.users.users
+        past = {text_of(n) for n, u in self.own.items() if n in users and not admits(users[n], u)}
+        if not past:
+            return closed
+        return closed + [row["id"] for row in self.executor.loop.clients() if row["user"] in past]
+
     def refresh(self, quiet: bool = False) -> list[int]:
         """Brings into force what has changed. quiet: it is no news. The ids of clients to close."""
         changes = self.replica.system_changes
         if changes == self.seen:
             return []
-        self.seen, fields = changes, self.replica.system_hash(USERS)
-        if fields == self.fields:
+        known, self.seen, fields = self.seen >= 0, changes, self.replica.system_hash(USERS)
+        if known and fields == self.fields:
             return []
         before, self.fields = self.said, fields
         self.said, self.n, self.size = admitted(fields)
@@ -160,11 +171,12 @@ class SharedUsers:
             if user is None:
                 fields[name] = None
                 if name != b"default":
-                    fields[gone] = KEPT if name in self.own else b"%d" % self.replica.now
+                    kept = name in self.own or self.fields.get(gone) == KEPT
+                    fields[gone] = KEPT if kept else b"%d" % self.replica.now
             else:
                 fields[name] = rules = self._rules(user)
                 n, size = n + 1, size + len(name) + len(rules)
-                if gone in self.fields:
+                if self.fields.get(gone, KEPT) != KEPT:
                     fields[gone] = None
         if (n > USERS_MOST and n > self.n) or (size > BYTES_MOST and size > self.size):
             raise CommandError(ACL_TOO_MANY)
@@ -219,6 +231,12 @@ class SharedUsers:
         if not same:
             raise CommandError(ACL_NOT_REPLICATED)
         return rules
+
+
+def admits(user: User, own: User) -> bool:
+    """Would whoever has logged in as `own` be let in as `user`?"""
+    return not own.on or (user.on and (user.nopass or (
+        not own.nopass and own.passwords.keys() <= user.passwords.keys())))
 
 
 def admitted(fields: Mapping[bytes, bytes]) -> tuple[dict[bytes, bytes | None], int, int]:

@@ -195,6 +195,46 @@ def test_deletions_are_remembered_for_a_while_and_of_own_users_always(monkeypatc
     assert b.names == [b"default"], "what was deleted stays so while this process lives"
 
 
+def test_a_deletion_of_an_own_user_is_remembered_also_where_others_delete_it_again(monkeypatch):
+    monkeypatch.setattr(shared_users, "DELETED_MOST", 3)
+    own = ["bob on nopass +@all ~*"]
+    a, b = Replica("a", own), Replica("b")
+    a("ACL", "DELUSER", "bob")
+    sync(a, b)
+    b("ACL", "SETUSER", "bob", "on")
+    sync(a, b)
+    assert b" on " in a.line("bob")
+    b("ACL", "DELUSER", "bob")
+    for i in range(6):
+        b.now += 1
+        b("ACL", "SETUSER", f"u{i}", "on")
+        b("ACL", "DELUSER", f"u{i}")
+    sync(a, b)
+    assert len(a.hash) == 4
+    assert Replica(own=own, executor=a.executor).names == [b"default"]
+
+
+def test_who_logged_in_by_what_holds_no_longer_while_a_start_loaded_is_closed():
+    own = ["bob on >old +@all", "eve on >p", "off off >old", "cert on", "any on nopass", "same on",
+           "gone on nopass"]
+    a = Replica("a", own)
+    for name, *rules in (("bob", "resetpass", ">new"), ("eve", ">more"), ("off", "on", ">new"),
+                         ("cert", "+get"), ("any", ">p"), ("default", ">p")):
+        a("ACL", "SETUSER", name, *rules)
+    a("ACL", "DELUSER", "gone")
+    users = a.executor.users
+    users.shared = None
+    users.set_password(None)
+    users.replace(users.read([("", f"user {line}".encode().split()) for line in own]))
+    gone = a.other()
+    gone("AUTH", "gone", "")
+    rows = [{"id": 100 + i, "user": n} for i, n in enumerate(
+        ("bob", "eve", "off", "cert", "any", "same", "default", "nobody"))]
+    users.shared = SharedUsers(SimpleNamespace(
+        users=users, replica=a.replica, loop=SimpleNamespace(clients=lambda: rows)))
+    assert users.shared.begin_serving() == [gone.session.id, 100, 104, 106]
+
+
 def test_the_default_user_and_requirepass(pair):
     a, b = pair
     b.executor.requirepass = b"own"
@@ -234,6 +274,13 @@ def test_configurations_are_written_without_what_is_replicated():
     a("ACL", "SETUSER", "new", "on")
     a("ACL", "SETUSER", "bob", "+set")
     assert [x.split()[0] for x in a.executor.users.lines()] == [b"eve"]
+
+
+def test_a_default_user_that_is_closed_stays_so_in_a_configuration():
+    a = Replica("a", ["default off resetkeys -@all"])
+    a.executor.users.set(b"default", [b"on", b"nopass", b"+@all"])
+    assert a.executor.users.lines() == [a.shared.own[b"default"].describe()]
+    assert b"default off" in a.executor.users.lines()[0]
 
 
 def test_a_file_of_users_is_loaded_for_all(tmp_path):
@@ -294,6 +341,18 @@ def test_names_that_are_none(pair):
     assert a.names == b.names == [b"", b"default"]
 
 
+def test_a_file_that_was_saved_does_not_take_away_what_is_not_understood(tmp_path):
+    file = tmp_path / "users.acl"
+    a = Replica("a", server=SimpleNamespace(config=SimpleNamespace(aclfile=str(file)), sync=None))
+    a.replica.system_set(USERS, {b"bob": b"on nopass ~* +@all +newcommand"})
+    a.refresh()
+    before = a.hash
+    a("ACL", "SAVE")
+    assert "newer version" in a.error("ACL", "LOAD") and a.hash == before
+    a("ACL", "DELUSER", "bob")
+    assert a("ACL", "LOAD") == b"OK" and a.names == [b"bob", b"default"]
+
+
 # ---- refusals and bounds -------------------------------------------------------------------------
 
 def test_a_wrong_rule_changes_nothing(pair):
@@ -348,6 +407,36 @@ def test_bounds(pair, monkeypatch):
     monkeypatch.setattr(shared_users, "BYTES_MOST", 300)
     assert a.error("ACL", "SETUSER", "a1", "~" + "k" * 300) == "ERR too many users"
     assert a.error("ACL", "SETUSER", "a1", "~" + "k" * 65536).endswith("longer than 65536 bytes")
+
+
+def test_with_too_many_a_replica_that_changes_users_has_those_that_others_have(
+        monkeypatch, tmp_path):
+    monkeypatch.setattr(shared_users, "USERS_MOST", 3)
+    file = tmp_path / "users.acl"
+    file.write_bytes(b"user z on +get\n")
+    server = SimpleNamespace(config=SimpleNamespace(aclfile=str(file)), sync=None)
+    a, b = Replica("a", server=server), Replica("b")
+    for i in range(3):
+        a("ACL", "SETUSER", f"a{i}", "on")
+        b("ACL", "SETUSER", f"b{i}", "on")
+    sync(a, b)
+    b("ACL", "DELUSER", "a0")
+    sync(a, b)
+    assert a.names == b.names == [b"a1", b"a2", b"b0", b"default"]
+    a("ACL", "LOAD")
+    sync(a, b)
+    assert a.names == b.names == [b"default", b"z"], "also those beyond the bound are deleted"
+
+
+def test_deletions_that_meet_are_no_counters(pair):
+    a, b = pair
+    a("ACL", "SETUSER", "bob", "on")
+    sync(a, b)
+    for r in pair:
+        r("ACL", "DELUSER", "bob")
+    sync(a, b)
+    assert [m["integers"] for m in a.replica.meetings()] == [1] and a("CRDT.ADVICE") == []
+    assert b"HINCRBY" not in a("CRDT.CONFLICTS", "TOP")[0]
 
 
 def test_in_a_transaction_it_is_a_part_of_its_op(pair):

@@ -75,10 +75,16 @@ def test_clients_of_a_user_that_another_replica_changes(users):
         stays("GET", "flag")
     b("CONFIG", "SET", "replicate-acl", "yes")
     assert stays("GET", "flag") == b"1" and b("CONFIG", "GET", "replicate-acl")[1] == b"yes"
+    b("CONFIG", "SET", "replicate-acl", "no")
+    b("ACL", "SETUSER", "gone", "on", ">p", "+@all")        # its own
+    own = login(b, "gone")
+    assert own("CONFIG", "SET", "replicate-acl", "yes") == b"OK" and is_closed(own)
     a("ACL", "SETUSER", "default", ">x")
     two.sync()
     with pytest.raises(ReplyError, match="the default user is replicated"):
         b("CONFIG", "SET", "requirepass", "y")
+    b("CONFIG", "SET", "replicate-acl", "no")
+    assert b("CONFIG", "SET", "replicate-acl", "yes", "requirepass", "y") == b"OK", "users last"
 
 
 def test_a_full_sync_and_a_new_replica_bring_users(users, tmp_path):
