@@ -224,8 +224,9 @@ def test_a_crowd_at_the_door_takes_few_descriptors_beyond_the_limit(site):
     """Whoever makes room for another keeps its descriptor until the loop closes it: the log may
     need the next one."""
     s = site(limit=8)
-    held, most = threading.Event(), []
-    s.loop.call_soon_threadsafe(held.wait, LONG)
+    there, held, most = threading.Event(), threading.Event(), []
+    s.loop.call_soon_threadsafe(lambda: (there.set(), held.wait(LONG)))
+    there.wait(LONG)
     crowd = [s.connect() for _ in range(60)]
     before, make = len(os.listdir("/proc/self/fd")), s.listener.make
 
