@@ -4,7 +4,8 @@
 # Builds the modules into build/sanitize with CRDT_REDIS_BUILD=sanitize (gcc) and runs against those. Python itself is not
 # instrumented, so the run-time library is preloaded, Python allocates through malloc, and leaks are not looked for (Python never frees all).
 # It also keeps what is freed for a while, so the tests that look at the resident memory of their own process are left out.
-# Each small history of the model takes no path in the kernel that its random ones do not, so here only some of these are run.
+# Of the histories of tests/core/test_model.py half of the random ones are run, and no exhaustive ones, to save time: they run in the
+# ordinary build.
 # What the library reports goes to the standard error as it is: it ends the process, and with it what pytest would have kept.
 set -eu
 cd "$(dirname "$0")/.."

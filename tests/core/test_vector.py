@@ -136,4 +136,4 @@ def test_a_large_collection_costs_no_more_after_many_lives():
         for i in range(100):
             a("SADD", f"{lives}:{i}", *range(100))
         grown.append(memory() - before)
-    assert grown[1] < 1.15 * grown[0], grown
+    assert grown[1] < grown[0] + 100 * 445, grown         # bytes: a vector of a few actors each

@@ -3527,4 +3527,9 @@ FAULTS = [
           "real/test_shared_users.py::test_clients_of_a_user_that_another_replica_changes",
           "            config.observe([s.name for s in SETTINGS if s.live and s.name != users], ",
           "            config.observe([s.name for s in SETTINGS if s.live], "),
+    Fault("join: a list that a piece has named is looked at as one that none has",
+          CORE + "take.pxi",
+          "core/test_join.py",
+          "            t.c.named = 1\n",
+          "            pass\n"),
 ]
