@@ -467,7 +467,7 @@ class Users:
     def delete(self, name: bytes) -> list[int] | None:
         """The ids of its clients, who are to be closed; None: there is no such user."""
         user = self.users.pop(name, None)
-        return user.account.move_clients(self.root) if user is not None else None
+        return user.account.drop_clients() if user is not None else None
 
     def login(self, name: bytes, password: bytes) -> User | None:
         user = self.users.get(name)

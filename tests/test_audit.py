@@ -98,9 +98,10 @@ def test_strangers_do_not_fill_the_disk(server):
     s = server(audit_log="yes", auth_token="t0ken")
     until(lambda: ask(s, "/health"))
     with contextlib.closing(http.client.HTTPConnection(s.address)) as c:
-        for _ in range(300):
-            c.request("GET", "/stats")
+        for method, path in [("GET", "/stats")] * 300 + [
+                ("GET", "/backup"), ("POST", "/health"), ("TRACE", "/")] * 10:
+            c.request(method, path)
             assert c.getresponse().read()
-    assert sum(": GET /stats: 401" in line for line in lines(s)) == 100
+    assert sum(line.endswith(": 401") for line in lines(s)) == len(lines(s)) == 100
     assert ask(s, "/config", "PATCH", {"hz": 20}, token="t0ken")[0] == 200
     assert "HTTP 127.0.0.1: PATCH /config hz: 200" in lines(s)

@@ -331,8 +331,8 @@ def wait(session, argv):
     return wait_for(session, 0, peers, time_limit(argv[2], session.replica.now), lambda local, n: n)
 
 
-@command("WAITAOF numlocal numreplicas timeout", arity=4, flags="noscript", group="generic",
-         since="7.2.0", tips="request_policy:all_shards response_policy:agg_min",
+@command("WAITAOF numlocal numreplicas timeout", arity=4, flags="blocking noscript",
+         group="generic", since="7.2.0", tips="request_policy:all_shards response_policy:agg_min",
          categories="-keyspace connection",
          summary="Waits until this client's writes are on this replica's disk and logged by so "
                  "many peers.")

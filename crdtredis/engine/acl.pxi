@@ -402,15 +402,16 @@ cdef class Account:
             client.flags |= CLIENT_AUTHENTICATED
             client = client.next_of_user
 
-    def move_clients(self, Account to) -> list:
-        """Its clients are another's now, and not logged in. Their ids."""
+    def drop_clients(self) -> list:
+        """Its clients are nobody's, not logged in, and may do nothing, not what is left of an EXEC
+        that has removed its own user either. Their ids."""
         cdef Client *client
         ids = []
         while self.u.first != NULL:
             client = self.u.first
             ids.append(client.id)
-            join_user(&to.u, client)
-            client.flags &= ~<uint32_t>CLIENT_AUTHENTICATED
+            leave_user(client)
+            client.flags = client.flags & ~<uint32_t>CLIENT_AUTHENTICATED | CLIENT_LIMITED
         return ids
 
     def forbidden_listeners(self) -> list:

@@ -14,6 +14,7 @@ cdef enum:
     SMALL_MESSAGE = 512     # bytes of a message that is copied rather than shared
     SEND_SLICE = 4 << 20    # bytes one client may be sent in an iteration
     IOVECS = 64
+    STRANGER_REST = 16 << 10    # unread bytes for which who is not logged in is dropped, as in Redis
 
 
 cdef void send_all(Connections self) noexcept nogil:
@@ -217,11 +218,14 @@ cdef int write_out(Connections self, Conn *c) noexcept nogil:
 
 cdef void check_output(Connections self, Conn *c) noexcept nogil:
     """client-output-buffer-limit: above the hard limit, or above the soft one for too long, the
-    client is dropped."""
+    client is dropped. Whoever is not logged in needs few replies, and reads them: no setting lets
+    strangers fill the memory."""
     cdef int subscribed = c.client.flags & (CLIENT_SUBSCRIBED | CLIENT_MONITOR) == CLIENT_SUBSCRIBED
     cdef size_t hard = hard_limit(self, &c.client)
     cdef size_t soft = self.pubsub_soft if subscribed else self.output_soft
     cdef int64_t seconds = self.pubsub_soft_seconds if subscribed else self.output_soft_seconds
+    if not c.client.flags & CLIENT_AUTHENTICATED:
+        hard = STRANGER_REST
     if hard and c.out_bytes > hard:
         self.counts.closed_output += 1
         kill(self, c)

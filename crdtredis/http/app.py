@@ -138,12 +138,10 @@ def application(service: Service, server: Operated | None = None) -> web.Applica
 
     @web.middleware
     async def audited(request: web.Request, handler: Handler) -> web.StreamResponse:
-        on, backs_up = audit.is_on(), request.path == "/backup"
-        if on and backs_up:                     # which takes long
-            audit_request(request)
+        on = audit.is_on()
         response = await handler(request)
         if (on or audit.is_on()) and (response.status in (401, 403, 421) or (
-                not backs_up and request.method not in SAFE
+                request.method not in SAFE and request.path not in OPEN
                 and not request.path.startswith(PEERS))):
             audit_request(request, response.status)
         return response
@@ -168,6 +166,8 @@ def application(service: Service, server: Operated | None = None) -> web.Applica
             return error(request, 421,
                          "without an auth_token, Host must be an IP address, localhost or a name "
                          "in http_bind")
+        if request.path == "/backup" and audit.is_on():         # which takes long
+            audit_request(request)
         try:
             return await handler(request)
         except web.HTTPException as e:

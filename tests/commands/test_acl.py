@@ -285,6 +285,18 @@ def test_who_is_removed_is_nobody(c):
     assert u.error("GET", "k") == "NOAUTH Authentication required."
 
 
+def test_who_removes_himself_gets_no_rights_by_it(c):
+    """What is left of the transaction would else run as the default user."""
+    u = user(c, "+acl|deluser", "+multi", "+exec", "+eval", "+set", "~m")
+    u("MULTI")
+    for argv in (("ACL", "DELUSER", "u"), ("SET", "m", "1"),
+                 ("EVAL", "return redis.call('SET', 'o', '1')", "0")):
+        assert u(*argv) == b"QUEUED"
+    removed, *left = u("EXEC")
+    assert removed == 1 and all("NOPERM" in str(r) for r in left) and len(left) == 2
+    assert c("EXISTS", "m", "o") == 0
+
+
 # ---- rights that change --------------------------------------------------------------------------
 
 def test_transactions(c):

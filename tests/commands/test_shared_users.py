@@ -330,6 +330,8 @@ def test_rules_of_a_newer_version_make_a_user_who_may_nothing(pair, rules):
         users.set(b"bob", [b"+get"])
     users.set(b"bob", [b"reset", b"on", b"nopass", b"+get", b"~*"])
     users.set(b"default", [b"reset", b"on", b"nopass", b"+@all", b"~*"])
+    client = b.other()
+    client("AUTH", "bob", "any")
     assert client("GET", "k") is None and b("SET", "k", "v") == b"OK"
 
 

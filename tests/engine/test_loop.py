@@ -132,6 +132,20 @@ def test_strangers_are_held_short(served):
            [b"ECHO", b"x" * 20_000]).expect(OK + b"$20000\r\n" + b"x" * 20_000 + b"\r\n")
 
 
+def test_strangers_who_read_no_replies_are_closed(served):
+    s = served()
+    s.executor.requirepass = b"secret"
+    c, other = s.connect(), s.connect()
+    other.send("AUTH secret").expect(OK)
+    c.send(*["PING"] * 1000).expect(b"-NOAUTH Authentication required.\r\n" * 1000)
+    with contextlib.suppress(OSError):
+        for _ in range(100):                # more than the sockets' buffers take
+            c.raw(encode("PING") * 10_000)
+    assert s.loop.stats()["closed_output"] == 1
+    s.wait(lambda: s.loop.connected == 1)
+    other.send("TEST.BIG 3000000").expect(b"$3000000\r\n" + b"x" * 3_000_000 + b"\r\n")
+
+
 HTTP = b"%b / HTTP/1.1\r\nHost: localhost:6379\r\nContent-Type: text/plain\r\n\r\nSET k evil\r\n"
 
 
