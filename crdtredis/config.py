@@ -362,6 +362,14 @@ class Config:
         if v["tls_ca_file"] and not os.access(v["tls_ca_file"], os.R_OK):
             fault("tls_ca_file",
                   f"expected a readable PEM file, not {json.dumps(v['tls_ca_file'])}")
+        if bool(v["tls_client_cert_file"]) != bool(v["tls_client_key_file"]):
+            fault("tls_client_key_file", "expected tls_client_cert_file and its key, or neither")
+        if v["tls_auth_peers"] != "no":
+            for name, what in (("enable_tls", "on"), ("tls_ca_file", "the authorities of peers")):
+                if not v[name]:
+                    fault(name, f"expected {what}, since tls_auth_peers is {v['tls_auth_peers']}")
+        elif v["tls_peer_names"]:
+            fault("tls_peer_names", "expected tls_auth_peers as well, since all would be let in")
         for name in ("operator_token", "metrics_token"):
             if v[name] and not v["auth_token"]:
                 fault(name, "expected auth_token as well, since all else would stand open")

@@ -50,14 +50,14 @@ from crdtredis import __version__, audit, logs
 from crdtredis._core import Replica, SegmentWriter
 from crdtredis._engine import Bridge, Executor, Loop
 from crdtredis.acl import FileError
-from crdtredis.certificates import clients_tls, http_tls, trusted
+from crdtredis.certificates import PeerCertificates, clients_tls, http_tls, trusted
 from crdtredis.clocks import Clock, actor_id, lacking
 from crdtredis.commands.shared_users import SharedUsers
 from crdtredis.config import Config
 from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, StartError
 from crdtredis.members import MEMBERS
 from crdtredis.replication.delivering import Mode
-from crdtredis.settings import ENCODING_LIMITS, EVICTION, SETTINGS, TLS
+from crdtredis.settings import ENCODING_LIMITS, EVICTION, SETTINGS, TLS, TLS_OF_PEERS
 from crdtredis.sockets import (check_socket_path, hosts, listening, may_be_missing, remove_socket,
                                show)
 from crdtredis.storage.checkpoint import Checkpoints
@@ -156,6 +156,7 @@ class Server:
         self.output = start_logging(config)
         try:
             self.tls = http_tls(config)
+            self._peer_certificates = self._wanted_of_peers()
             self.folder = open_folder(config.data_dir)
             lock = DirectoryLock(self.folder)
             self._stops.append(lock.release)
@@ -621,10 +622,10 @@ class Server:
 
         async def serve(service: Service) -> Any:
             from crdtredis.http import serving
-            from crdtredis.http.app import application
+            from crdtredis.http.app import application, unwanted
 
             served = await serving.serve(application(service, self), self._http, self.http_limit,
-                                         self.tls[0])
+                                         self.tls[0], unwanted=functools.partial(unwanted, self))
             self._http_tls = served.renew_tls
             served.renew_tls(self.tls[0])               # it may have changed meanwhile
             return served
@@ -841,7 +842,7 @@ class Server:
         """Config's observer: in the main thread at once, else in its next iteration."""
         if name == "requirepass" and self.executor.users.is_shared(b"default"):
             raise ValueError("the default user is replicated: ACL SETUSER sets its password")
-        if name in TLS:
+        if name in TLS or name in TLS_OF_PEERS:
             self._renew_tls()
         elif name == "tls_port":
             self._move_tls(value)                       # changed by clients: in the main thread
@@ -855,10 +856,11 @@ class Server:
         then nothing has changed."""
         try:
             http = http_tls(self.config)
+            peers = self._wanted_of_peers()
             clients = clients_tls(self.config) if self.config.tls_port else None
         except StartError as e:
             raise ValueError(str(e)) from None
-        self.tls = http
+        self.tls, self._peer_certificates = http, peers
         if self._http_tls is not None:
             self._http_tls(http[0])
         if self._sync is not None:
@@ -867,6 +869,13 @@ class Server:
             self.engine.tls = clients
         else:
             self.engine.call_soon(functools.partial(setattr, self.engine, "tls", clients))
+
+    def _wanted_of_peers(self) -> PeerCertificates | None:
+        return PeerCertificates(self.config) if self.config.tls_auth_peers != "no" else None
+
+    def refuses_peer(self, connection: ssl.SSLObject | None) -> str:
+        wanted = self._peer_certificates
+        return wanted.refuses(connection) if wanted is not None else ""
 
     def apply(self, name: str, value: Any) -> None:
         """Bring one setting into force."""
@@ -887,7 +896,7 @@ class Server:
             engine.handshake_timeout = config.ms(name)
         elif name == "tls_auth_clients_user":
             engine.on_certificate = executor.users.login_by_certificate if value == "CN" else None
-        elif name in TLS or name == "tls_port":
+        elif name in TLS or name in TLS_OF_PEERS or name == "tls_port":
             pass                                        # see _renew_tls, _move_tls
         elif name in ("max_memory", "maxmemory_clients"):
             executor.max_memory = config.max_memory

@@ -300,6 +300,15 @@ SETTINGS: tuple[Setting, ...] = (
           "Its private key in PEM format.", live=True, reference=True),
         *_secret("tls_key_file_pass", Text("a passphrase without line breaks, in UTF-8, or nothing",
                                            PASSWORD, 512), "Passphrase of the key.", live=True),
+        S("tls_client_cert_file", Text("a path, or nothing", r"[^\0]*"), "",
+          "Certificate in PEM format that this replica shows to peers which want one "
+          "(tls_auth_peers). Empty: tls_cert_file, with enable_tls, where that is one for clients, "
+          "too.", live=True, reference=True),
+        S("tls_client_key_file", Text("a path, or nothing", r"[^\0]*"), "",
+          "Its private key in PEM format.", live=True, reference=True),
+        *_secret("tls_client_key_file_pass",
+                 Text("a passphrase without line breaks, in UTF-8, or nothing", PASSWORD, 512),
+                 "Passphrase of that key.", live=True),
         S("tls_more_certs", Items("a list of at most 64 paths without spaces and commas", is_path,
                                   most=64), [],
           "Further certificates for tls_port and, with enable_tls, for http_port, each a file in "
@@ -318,6 +327,15 @@ SETTINGS: tuple[Setting, ...] = (
         S("tls_auth_clients", Choice("yes", "no", "optional"), "yes",
           "Clients of tls_port show a certificate of tls_ca_file or tls_ca_cert_dir: they must, "
           "need not, or may.", live=True),
+        S("tls_auth_peers", Choice("no", "optional", "yes"), "no",
+          "Peers that call http_port show a certificate of tls_ca_file that is in no list of "
+          "tls_crl_file: they need not, may, or must. Others than peers need none.", live=True,
+          reference=True),
+        S("tls_peer_names", Items("a list of at most 1000 names without spaces and commas",
+                                  lambda name: 0 < len(name) <= 253, most=1000), [],
+          "Names of which the certificate of a peer that calls has one (DNS name, address or "
+          "common name); *.example.org: any with one label before that. Empty: every name will "
+          "do.", live=True, reference=True),
         S("tls_auth_clients_user", Choice("off", "CN"), "off",
           "CN: a client of tls_port is, from its handshake on, the user whose name is the common "
           "name in its certificate, where there is one.", live=True, reference=True),
@@ -510,6 +528,9 @@ TLS = ("tls_cert_file", "tls_key_file", "tls_key_file_pass", "tls_ca_file", "tls
        "tls_ciphers", "tls_ciphersuites",
        "tls_prefer_server_ciphers", "tls_session_caching", "tls_session_cache_size",
        "tls_session_cache_timeout")
+# what http_port and calls to peers depend on besides
+TLS_OF_PEERS = ("tls_client_cert_file", "tls_client_key_file", "tls_client_key_file_pass",
+                "tls_auth_peers", "tls_peer_names")
 # Not a setting, since it says where the settings are.
 CONFIG_VARIABLE = "CRDT_CONFIG"
 

@@ -272,6 +272,15 @@ def get(config, patterns):
     return config.get(patterns, lambda glob, name: matches(glob.encode(), name.encode()))
 
 
+def test_certificates_of_peers_want_tls_and_an_authority():
+    lines = faults_of(Config.of, tls_auth_peers="yes")
+    assert [line.split()[0] for line in lines] == ["enable_tls", "tls_ca_file"]
+    for name, value in (("tls_peer_names", ["a"]), ("tls_client_cert_file", "/x"),
+                        ("tls_client_key_file", "/x")):
+        line, = faults_of(Config.of, **{name: value})
+        assert line.split()[0] == name.replace("cert", "key"), line
+
+
 def test_config_get():
     config = Config.of(max_memory="64mb", timeout=30, peers=["a:1", "b:2"])
     assert get(config, ["maxmemory"]) == {"maxmemory": str(64 << 20)}

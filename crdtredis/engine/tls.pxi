@@ -108,6 +108,18 @@ cdef struct OpenSsl:
     void *(*store_lookup)(void *store, const void *method) noexcept nogil
     const void *(*lookup_file)() noexcept nogil
     int (*load_crl)(void *lookup, const char *path, int kind) noexcept nogil
+    # ... and what certificates it accepts
+    void *(*x509_read)(void **into, const unsigned char **data, long n) noexcept nogil
+    int (*x509_purpose)(void *x509, int purpose, int authority) noexcept nogil
+    void *(*stack_new)() noexcept nogil
+    int (*stack_push)(void *stack, const void *item) noexcept nogil
+    void (*stack_free)(void *stack, void *fn) noexcept nogil
+    void *(*verify_new)() noexcept nogil
+    int (*verify_begin)(void *verify, void *store, void *x509, void *chain) noexcept nogil
+    int (*verify_set)(void *verify, const char *purpose) noexcept nogil
+    int (*verify)(void *verify) noexcept nogil
+    int (*verify_error)(const void *verify) noexcept nogil
+    void (*verify_free)(void *verify) noexcept nogil
     # ... and a connection
     void *(*ssl_new)(void *ctx) noexcept nogil
     void (*ssl_free)(void *ssl) noexcept nogil
@@ -145,6 +157,10 @@ OPENSSL_NAMES = (
     "SSL_CTX_up_ref", "SSL_CTX_callback_ctrl", "SSL_CTX_get0_certificate", "X509_check_host",
     "SSL_get_servername", "SSL_get_SSL_CTX", "SSL_set_SSL_CTX", "SSL_CTX_get_cert_store",
     "X509_STORE_set_flags", "X509_STORE_add_lookup", "X509_LOOKUP_file", "X509_load_crl_file",
+    "d2i_X509", "X509_check_purpose", "OPENSSL_sk_new_null", "OPENSSL_sk_push",
+    "OPENSSL_sk_pop_free", "X509_STORE_CTX_new", "X509_STORE_CTX_init",
+    "X509_STORE_CTX_set_default", "X509_verify_cert", "X509_STORE_CTX_get_error",
+    "X509_STORE_CTX_free",
     "SSL_new", "SSL_free", "SSL_set_bio", "SSL_set_accept_state", "SSL_get_rbio", "SSL_accept",
     "SSL_read", "SSL_write", "SSL_shutdown", "SSL_set_shutdown", "SSL_get_error",
     "SSL_get_verify_result", "SSL_get1_peer_certificate SSL_get_peer_certificate",
@@ -155,6 +171,7 @@ cdef OpenSsl openssl
 cdef enum:
     # values of OpenSSL's headers
     COMMON_NAME = 13
+    PURPOSE_CLIENT = 1
     BIO_SOURCE_SINK = 0x0400
     BIO_READ = 1
     BIO_WRITE = 2
@@ -319,7 +336,7 @@ cdef class TlsContext:
     not change; connections keep the one that they began with.
 
     Arguments are those settings' values whose names begin with tls_; `named` is what the
-    certificate and its key are called where a problem with them is told. ValueError says what is
+    certificate, its key and the passphrase are called where a problem with them is told. ValueError says what is
     wrong with them, and which it is.
     """
 
@@ -328,7 +345,7 @@ cdef class TlsContext:
                   str ciphersuites="", bint prefer_server_ciphers=False,
                   bint session_caching=True, long session_cache_size=20480,
                   long session_cache_timeout=300, str crl_file="",
-                  tuple named=("tls_cert_file", "tls_key_file")):
+                  tuple named=("tls_cert_file", "tls_key_file", "tls_key_file_pass")):
         cdef uint64_t options = OP_NO_COMPRESSION | OP_NO_RENEGOTIATION
         cdef bytes cert = os.fsencode(cert_file)
         cdef bytes key = os.fsencode(key_file)
@@ -369,7 +386,7 @@ cdef class TlsContext:
         self.password = key_file_pass.encode()
         openssl.ctx_set_passwd(self.ctx, give_password)
         openssl.ctx_set_passwd_user(self.ctx, <void*><char*>self.password)
-        cert_name, key_name = named
+        cert_name, key_name, password_name = named
         for name, path in ((cert_name, cert_file), (key_name, key_file), ("tls_ca_file", ca_file),
                            ("tls_ca_cert_dir", ca_cert_dir), ("tls_crl_file", crl_file)):
             try:
@@ -389,7 +406,7 @@ cdef class TlsContext:
             if is_locked(key_file) or text in ("bad decrypt", "bad password read",
                                                "problems getting password",
                                                "interrupted or cancelled"):
-                raise ValueError(f"{key_name} {key_file}: tls_key_file_pass does not open it")
+                raise ValueError(f"{key_name} {key_file}: {password_name} does not open it")
             raise ValueError(f"{key_name} {key_file}: expected a private key in PEM format "
                              f"({text})")
         if (ca or folder) and openssl.ctx_load_verify(
@@ -425,6 +442,44 @@ cdef class TlsContext:
         """Whether its certificate is for a server of this name."""
         cdef const char *p = name
         return openssl.x509_is_for(openssl.ctx_certificate(self.ctx), p, len(name), 0, NULL) == 1
+
+    def may_be_client(self) -> bool:
+        """Whether its certificate is one that a client may show."""
+        return openssl.x509_purpose(openssl.ctx_certificate(self.ctx), PURPOSE_CLIENT, 0) == 1
+
+    def refuses(self, list chain) -> str:
+        """Why a client that has shown these certificates (DER, its own first) is not to be let in
+        now; "": it is. That it has the key its handshake has proved."""
+        cdef void *others = need_memory(openssl.stack_new())
+        cdef void *verify = need_memory(openssl.verify_new())
+        cdef void *first = NULL
+        cdef void *x509
+        cdef const unsigned char *p
+        cdef bytes der
+        cdef int problem = 0
+        try:
+            for der in chain:
+                p = der
+                x509 = openssl.x509_read(NULL, &p, len(der))
+                if x509 == NULL:
+                    return "it is no certificate"
+                if first == NULL:
+                    first = x509
+                else:
+                    openssl.stack_push(others, x509)
+            if openssl.verify_begin(verify, openssl.ctx_store(self.ctx), first, others) != 1:
+                return first_error()
+            openssl.verify_set(verify, "ssl_client")
+            if openssl.verify(verify) != 1:
+                problem = openssl.verify_error(verify)
+                return openssl.certificate_reason(problem).decode()
+            return ""
+        finally:
+            openssl.verify_free(verify)
+            openssl.stack_free(others, openssl.x509_free)
+            if first != NULL:
+                openssl.x509_free(first)
+            openssl.clear_errors()
 
     def __dealloc__(self):
         if self.ctx != NULL:

@@ -46,6 +46,7 @@ from aiohttp import web
 from crdtredis import audit
 from crdtredis.http.operated import Operated
 from crdtredis.http.replication import Replication, refused
+from crdtredis.http.serving import log_refused
 from crdtredis.replication.wire import BODY_MAX, Refusal, proto
 
 if TYPE_CHECKING:
@@ -93,6 +94,14 @@ def token_of(request: web.Request) -> bytes:
 def audit_request(request: web.Request, status: int | None = None) -> None:
     audit.request(request.remote or "?", request.method, request.path_qs, status,
                   " ".join(request.get("changes", ())))
+
+
+def unwanted(server: Operated, request: web.BaseRequest) -> str:
+    """Why its caller may not replicate, by the certificate it has shown; "": it may, or does not
+    want to."""
+    if not request.path.startswith(PEERS) or request.transport is None:
+        return ""
+    return server.refuses_peer(request.transport.get_extra_info("ssl_object"))
 
 
 def is_our_name(request: web.Request, names: set[str]) -> bool:
@@ -168,6 +177,9 @@ def application(service: Service, server: Operated | None = None) -> web.Applica
                          "in http_bind")
         if request.path == "/backup" and audit.is_on():         # which takes long
             audit_request(request)
+        if server is not None and (why := unwanted(server, request)):
+            log_refused(request.remote, why)
+            return error(request, 401, f"its caller is no peer: {why}")
         try:
             return await handler(request)
         except web.HTTPException as e:

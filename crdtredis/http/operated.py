@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class Operated(Protocol):
@@ -18,3 +21,6 @@ class Operated(Protocol):
 
     def health(self) -> tuple[list[str], list[str]]:
         """(reasons why this server should not be given clients, warnings). In the engine thread."""
+
+    def refuses_peer(self, connection: ssl.SSLObject | None) -> str:
+        """Why who calls over it is no peer; "": it may be one. None: it is without TLS."""

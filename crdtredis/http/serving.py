@@ -28,6 +28,7 @@ import logging
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,33 @@ LOOK = 1.0                              # seconds between two looks at all conne
 # What aiohttp calls itself in replies, the ones to malformed requests included, which no handler
 # sees: nobody is told versions.
 web_response.SERVER_SOFTWARE = "crdt-redis"
+
+
+class Sparing:
+    """Writes in a minute one line about each caller and why it is refused, and MOST at most; the
+    next one after that says how many more it were."""
+
+    MOST = 20
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock, self.begun, self.left = clock, clock(), 0
+        self.told: set[tuple[str, str]] = set()
+
+    def __call__(self, who: str | None, why: str) -> None:
+        who, now = who or "?", self.clock()
+        if now - self.begun >= 60:
+            if self.left:
+                log.warning("%d more requests were refused so", self.left)
+            self.begun, self.left = now, 0
+            self.told.clear()
+        if (who, why) in self.told or len(self.told) >= self.MOST:
+            self.left += 1
+            return
+        self.told.add((who, why))
+        log.warning("%s is refused: %s", who, why)
+
+
+log_refused = Sparing()
 
 
 @dataclass(frozen=True)
@@ -175,6 +203,13 @@ class Listener:
         for c in list(self.open):
             c.drop()
 
+    def cut(self, unwanted: Callable[[web.BaseRequest], str]) -> None:
+        """Drop connections whose request under way has become unwanted(request), a reason."""
+        for c in list(self.open):
+            if c.request is not None and (why := unwanted(c.request)):
+                log_refused(c.request.remote, why)
+                c.drop()
+
     # ---- accepting -------------------------------------------------------------------------------
 
     def _accept(self, listening: socket.socket) -> None:
@@ -183,7 +218,7 @@ class Listener:
             if self.displaced - before >= DISPLACES:
                 return
             try:
-                s, _ = listening.accept()
+                s, at = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as e:
@@ -199,20 +234,22 @@ class Listener:
                 continue
             c = Connection(self, self.make(), self.now())
             self.open.add(c)
-            c.task = self.loop.create_task(self._connect(c, s))
+            c.task = self.loop.create_task(self._connect(c, s, at[0]))
             c.task.add_done_callback(lambda _, c=c, s=s: self._connected(c, s))
 
     def _again(self, listening: socket.socket) -> None:
         if listening in self.sockets:
             self.loop.add_reader(listening, self._accept, listening)
 
-    async def _connect(self, c: Connection, s: socket.socket) -> None:
+    async def _connect(self, c: Connection, s: socket.socket, at: str) -> None:
         # from here on the socket is asyncio's to close
         c.begun = True
         try:
             await self.loop.connect_accepted_socket(
                 lambda: c, s, ssl=self.tls, ssl_handshake_timeout=self.timeouts.headers if self.tls
                 else None)
+        except ssl.SSLCertVerificationError as e:
+            log_refused(at, f"its certificate is not accepted: {e.verify_message}")
         except OSError:                                         # no TLS, none in time, or gone
             pass
 
@@ -249,12 +286,15 @@ class Listener:
 class Served:
     """An application that is being served."""
 
-    def __init__(self, runner: web.AppRunner, listener: Listener) -> None:
-        self.runner, self.listener = runner, listener
+    def __init__(self, runner: web.AppRunner, listener: Listener,
+                 unwanted: Callable[[web.BaseRequest], str]) -> None:
+        self.runner, self.listener, self.unwanted = runner, listener, unwanted
 
     def renew_tls(self, tls: ssl.SSLContext | None) -> None:
-        """For connections from now on. From any thread."""
+        """For connections from now on; requests under way of those who may ask no more are cut
+        off. From any thread."""
         self.listener.tls = tls
+        self.listener.loop.call_soon_threadsafe(self.listener.cut, self.unwanted)
 
     async def close(self) -> None:
         """No new connections and no new requests; those under way may finish (AppRunner's
@@ -266,9 +306,10 @@ class Served:
 
 async def serve(app: web.Application, sockets: Iterable[socket.socket], limit: int,
                 tls: ssl.SSLContext | None = None, shutdown: float = 2.5,
-                timeouts: Timeouts = Timeouts()) -> Served:
+                timeouts: Timeouts = Timeouts(),
+                unwanted: Callable[[web.BaseRequest], str] = lambda request: "") -> Served:
     """Serve app. Call it in the loop that is to do it. shutdown: seconds that a stop leaves to
-    requests under way."""
+    requests under way. unwanted: see Listener.cut."""
     @web.middleware
     async def noted(request: web.Request,
                     handler: Callable[[web.Request],
@@ -288,7 +329,7 @@ async def serve(app: web.Application, sockets: Iterable[socket.socket], limit: i
     await runner.setup()
     assert runner.server is not None
     listener = Listener(runner.server, sockets, limit, tls, timeouts)
-    return Served(runner, listener)
+    return Served(runner, listener, unwanted)
 
 
 class Loading:

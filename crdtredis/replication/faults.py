@@ -42,6 +42,8 @@ def words(fault: BaseException) -> str:
             return "it closed the connection without a reply"
         case TimeoutError():
             return f"it does not reply: {fault}".rstrip(": ")
+        case OSError() if "[SSL" in str(fault):
+            return f"TLS fails: {fault.strerror or fault}"
         case OSError() if fault.errno:
             return os.strerror(fault.errno)
         # of a request that could not be written, without a number
@@ -67,6 +69,10 @@ async def recognise(url: str, fault: aiohttp.ClientError | TimeoutError) -> str:
                 if expects_tls else "")
     tls = "" if clear == "redis" else await who_replies(parts.hostname, parts.port,
                                                         any_certificate())
+    if expects_tls and tls == "http" and isinstance(fault, (aiohttp.ServerDisconnectedError,
+                                                            aiohttp.ClientOSError)):
+        return ("it may not accept this replica's certificate, see its log (tls_client_cert_file): "
+                + words(fault))
     if "redis" in (clear, tls):
         return f"{at} is a port for Redis clients: name the peer by its http_port"
     return f"{at} speaks TLS: name the peer https://{at}" if tls and not expects_tls else ""

@@ -542,16 +542,19 @@ class Service:
         self._soon(self._refresh)
 
     def renew_tls(self, tls: ssl.SSLContext | None, trusted: object) -> None:
-        """By whom peers have to be certified from now on; None: the system's authorities.
-        trusted: equal where this says the same as before. Else all connections to peers are made
-        anew. From any thread."""
+        """With what peers are called from now on, and by whom they have to be certified; None: the
+        system's authorities. trusted: equal where this says the same as before. Else all
+        connections to peers are made anew. From any thread."""
         self._soon(self._renew_tls, tls or True, trusted)
 
     def _renew_tls(self, tls: ssl.SSLContext | bool, trusted: object) -> None:
-        if trusted != self._trusted:
-            self.runtime.tls, self._trusted = tls, trusted
-            for p in self.registry.peers:
+        self.runtime.tls = tls
+        for p in self.registry.peers:
+            if trusted != self._trusted:
                 p.begin_anew()
+            elif not p.session:
+                p.wanted.set()                  # it may take what it is shown now
+        self._trusted = trusted
 
     def _refresh(self) -> None:
         for p in self.registry.peers:

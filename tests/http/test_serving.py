@@ -13,7 +13,7 @@ import time
 import pytest
 from aiohttp import web
 
-from crdtredis.http.serving import DISPLACES, Timeouts, serve
+from crdtredis.http.serving import DISPLACES, Sparing, Timeouts, serve
 from crdtredis.sockets import listening
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -329,3 +329,17 @@ def test_http_cannot_use_up_the_descriptors_of_redis_clients(server):
     for c in (*half, *clients):
         c.close()
 
+
+
+def test_who_is_refused_again_and_again_is_told_of_once_a_minute(caplog):
+    now = 0.0
+    tell = Sparing(lambda: now)
+    for i in range(100):
+        tell("10.0.0.1", "it is late"), tell("10.0.0.2", "it is late"), tell(f"10.1.0.{i}", "no")
+    assert len(caplog.messages) == Sparing.MOST
+    assert caplog.messages[:2] == [f"10.0.0.{i} is refused: it is late" for i in (1, 2)]
+    caplog.clear()
+    now = 60.0
+    tell("10.0.0.1", "it is late")
+    assert caplog.messages == [f"{300 - Sparing.MOST} more requests were refused so",
+                               "10.0.0.1 is refused: it is late"]

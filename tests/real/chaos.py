@@ -7,8 +7,8 @@ Three servers in a random topology that is connected at least: a line, a mesh, p
 one calls the other. Between them are links (links.py) that break, slow down and lose what goes one
 way. Disks fill and fail (tests/storage/faults.py), wall clocks jump (wrongclock.c), processes are
 killed with SIGKILL and start again. Under every other seed logs are forgotten as soon as there is a
-checkpoint, so who was away takes full syncs. Meanwhile clients write and delete at every server and
-note what was acknowledged.
+checkpoint, so who was away takes full syncs. With TLS, on both sides, certificates are revoked and
+come back. Meanwhile clients write and delete at every server and note what was acknowledged.
 
 What must hold:
 - `WAIT` never counts a server that has not got the write.
@@ -36,6 +36,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.real.certificates import Authority, of_replica
 from tests.real.cluster import Server, stop_all
 from tests.real.links import Link, Links
 from tests.real.test_replication import health
@@ -65,7 +66,8 @@ class Node:
     def __init__(self, world: Chaos, name: str, rng: random.Random) -> None:
         self.world, self.name, self.rng = world, name, rng
         self.server = Server(name, appendfsync=rng.choice(("always", "everysec", "no")),
-                             **SETTINGS | (FORGETFUL if world.forgetful else {}))
+                             **world.tls_of(name) | SETTINGS
+                             | (FORGETFUL if world.forgetful else {}))
         self.disk = Disk(self.server.data_dir)
         clock = self.server.directory / "clock"
         clock.write_bytes(bytes(8))
@@ -162,15 +164,18 @@ class Node:
 
 
 class Chaos:
-    """pace: at most so many seconds between two commands of a client."""
+    """pace: at most so many seconds between two commands of a client. tls: between replicas."""
 
     def __init__(self, seed: int, folder: Path, topology: str = "", names: str = "abc",
                  node: type[Node] = Node, pace: float = 0.004,
-                 forgetful: bool | None = None) -> None:
+                 forgetful: bool | None = None, tls: bool = False) -> None:
         self.rng, self.pace = random.Random(seed), pace
         self.forgetful = seed % 2 == 0 if forgetful is None else forgetful
         self.library = library(folder)
         self.over = False
+        self.authority: Authority | None = None
+        if tls:
+            self._begin_tls(folder, names)
         self.links = Links()
         self.nodes = [node(self, name, random.Random(f"{seed}{name}")) for name in names]
         self.between: dict[tuple[str, str], Link] = {}
@@ -179,6 +184,21 @@ class Chaos:
             link = self.between[a, b] = self.links.to(y.server.http_port)
             x.server.peers.append(link.address)
         self.done: list[str] = []
+
+    def _begin_tls(self, folder: Path, names: str) -> None:
+        """Certificates of yesterday, for clocks that are off; and of lists, each revokes one
+        more."""
+        (folder / "yesterday").write_bytes(struct.pack("=q", -86_400_000))
+        self.authority = ca = Authority(folder, LD_PRELOAD=str(self.library),
+                                        WRONG_CLOCK=str(folder / "yesterday"))
+        self._certificates = {name: ca.sign(name) for name in names}
+        self._lists = [ca.list_revoked(), *(ca.list_revoked(name) for name in names)]
+
+    def tls_of(self, name: str) -> dict:
+        if self.authority is None:
+            return {}
+        return of_replica(self._certificates[name], self.authority, tls_auth_peers="yes",
+                          tls_crl_file=self._lists[0])
 
     def _node(self, name: str) -> Node:
         return next(n for n in self.nodes if n.name == name)
@@ -215,7 +235,8 @@ class Chaos:
     def events(self) -> list[tuple[Callable[[], None], int]]:
         return [(self.cut, 4), (self.swallow, 2), (self.slow, 3), (self.mend_link, 6),
                 (self.kill, 2), (self.jump, 2), (self.fill, 1), (self.fail, 1),
-                (self.heal, 3), (self.pause, 1), (self.resume, 2)]
+                (self.heal, 3), (self.pause, 1), (self.resume, 2),
+                *([(self.revoke, 3)] if self.authority is not None else [])]
 
     def note(self, what: str) -> None:
         self.done.append(what)
@@ -284,6 +305,11 @@ class Chaos:
         self.note("resume")
         self.tell(self.node(), "CRDT.PEER", "RESUME", "*")
 
+    def revoke(self) -> None:
+        """Or take it back, at one server."""
+        self.note("revoke")
+        self.tell(self.node(), "CONFIG", "SET", "tls-crl-file", self.rng.choice(self._lists))
+
     def tell(self, node: Node, *argv) -> object:
         try:
             with node.server.connect(timeout=10.0) as c:
@@ -302,6 +328,8 @@ class Chaos:
                 n.start()
                 n.server.wait_ready()
             self.tell(n, "CRDT.PEER", "RESUME", "*")
+            if self.authority is not None:
+                self.tell(n, "CONFIG", "SET", "tls-crl-file", self._lists[0])
         time.sleep(1.0)                                         # clients go on for a moment
         self.over = True
         for n in self.nodes:
@@ -360,10 +388,10 @@ class Chaos:
             n.disk.close()
 
 
-def run(seed: int, seconds: float, topology: str = "") -> str:
+def run(seed: int, seconds: float, topology: str = "", tls: bool = False) -> str:
     """Raises AssertionError, with what had happened. Returns a summary."""
     with tempfile.TemporaryDirectory(prefix="crdt-redis-chaos-") as folder:
-        world = Chaos(seed, Path(folder), topology)
+        world = Chaos(seed, Path(folder), topology, tls=tls)
         try:
             world.start()
             world.run(seconds)
@@ -389,10 +417,11 @@ def main() -> int:
     p.add_argument("--schedules", type=int, default=10)
     p.add_argument("--seconds", type=float, default=20.0)
     p.add_argument("--topology", default="", help="who calls whom, such as 'ab ba bc cb'")
+    p.add_argument("--tls", action="store_true", help="between the servers, with certificates")
     a = p.parse_args()
     try:
         for seed in range(a.first, a.first + a.schedules):
-            print(run(seed, a.seconds, a.topology), flush=True)
+            print(run(seed, a.seconds, a.topology, a.tls), flush=True)
     finally:
         stop_all()
     return 0

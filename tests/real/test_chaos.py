@@ -5,7 +5,8 @@ import pytest
 from tests.real import chaos
 
 
-@pytest.mark.parametrize("topology", ["ab ba bc cb", "ba ca", "ab bc ca"],
-                         ids=["line", "two that call one", "one-way ring"])
-def test_what_was_acknowledged_survives_everything_at_once(processes, topology):
-    chaos.run(len(topology), 6.0, topology)
+@pytest.mark.parametrize("topology, tls", [("ab ba bc cb", False), ("ba ca", False),
+                                           ("ab bc ca", True)],
+                         ids=["line", "two that call one", "one-way ring with TLS"])
+def test_what_was_acknowledged_survives_everything_at_once(processes, topology, tls):
+    chaos.run(len(topology), 6.0, topology, tls)

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -312,8 +313,10 @@ def run_twice(**settings) -> tuple[Server, Server, Server]:
 
 
 def health(server) -> tuple[int, dict]:
+    scheme = "https" if "enable_tls" in server.settings else "http"
     try:
-        with urllib.request.urlopen(f"http://{server.address}/health", timeout=10) as r:
+        with urllib.request.urlopen(f"{scheme}://{server.address}/health", timeout=10,
+                                    context=ssl._create_unverified_context()) as r:
             return r.status, json.load(r)
     except urllib.error.HTTPError as e:
         return e.code, json.load(e)
