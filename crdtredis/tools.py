@@ -130,16 +130,19 @@ Prints what a data directory holds, each operation and each item of a state as a
 writes nothing and may be run beside the server. It ends with 4 where something cannot be read: a
 line with "damaged" stands for that. What each line is: packaging/operation.md.""", epilog="""\
   crdt-redis dump data | jq -c 'select(.op.effects[]?.key == "k") | .op'    who wrote the key k""")
+    p.add_argument("--secrets", action="store_true",
+                   help="with the hashes of passwords of replicated users")
     p.add_argument("folder", metavar="DIR")
     return p
 
 
 def dump(args: list[str]) -> int:
-    folder = dump_arguments().parse_args(args).folder
+    a = dump_arguments().parse_args(args)
+    folder = a.folder
     from crdtredis.storage.dump import main as run
 
     try:
-        return run(folder)
+        return run(folder, a.secrets)
     except BrokenPipeError:
         raise
     except OSError as e:

@@ -12,11 +12,11 @@ What is in force is a function of that hash and of the replica's own users, thos
 configuration or `aclfile` and those made while `replicate_acl` was off: of each name what the hash
 says, rules or that it was deleted; where it says nothing, the own user. So all replicas have the
 same users but for names that the hash does not know, and a user that was deleted does not come back
-with a configuration that has it. (A deletion is remembered where the replica that deletes has such
-an own user, also when others make the user anew and delete it again, and else for the last
-DELETED_MOST: users that programs make and delete by the thousand must not fill the memory. Own
-users are never published by themselves: a replica that joins with an old configuration would undo
-what the cluster has changed.)
+with a configuration that has it. (A deletion is remembered where a replica has such an own user,
+also when others make the user anew and delete it again, and else for the last DELETED_MOST: users
+that programs make and delete by the thousand must not fill the memory. A replica that has one and
+learns of the deletion says so. Own users are never published by themselves: a replica that joins
+with an old configuration would undo what the cluster has changed.)
 
 Rules that this version does not understand make a user who is off and may do nothing: leaving the
 user as it was could leave rights which that change took away. The hash keeps the rules for who
@@ -65,6 +65,8 @@ class SharedUsers:
 
     def _clear(self) -> None:
         self.own: dict[bytes, User] = {}
+        # own users whose deletion is not yet said to be remembered
+        self._unkept: set[bytes] = set()
         self.fields: dict[bytes, bytes] = {}
         self.said: dict[bytes, bytes | None] = {}
         self.n = self.size = 0                      # users in `fields`, and their bytes
@@ -100,17 +102,48 @@ class SharedUsers:
         self.said, self.n, self.size = admitted(fields)
         names = sorted({n for n, _ in before.items() ^ self.said.items()})
         closed: list[int] = []
+        changed: dict[str, int] = {}
         for name in names:
             if name in before and before[name] is None and name not in self.said:
                 continue                            # its deletion is no longer remembered
+            past = self.users.users.get(name)
             closed += self._take(name)
+            there = self.users.users.get(name)
+            if past is not None and there is not None and not admits(there, past):
+                changed[text_of(name)] = self._write(name).get("ms", 0)
+            if name in self.own and self.said.get(name, b"") is None:
+                self._unkept.add(name)
             if not quiet:
                 self._tell(name)
+        loop = self.executor.loop
+        if changed and not quiet and loop is not None:
+            closed += self._late(loop.clients(), changed)
+        if self._unkept and loop is not None:
+            loop.call_soon(self.remember)
         if names and not quiet:
             log.info("users changed by other replicas: %s%s",
                      ", ".join(repr(text_of(n)) for n in names[:SHOWN]),
                      f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
         return closed
+
+    def _late(self, clients: list[dict], changed: Mapping[str, int]) -> list[int]:
+        """Those who have connected, by a second or more, after the user that they are was changed
+        (ms) so that it would not have let them in: this replica, cut off or new, did not know."""
+        now = self.replica.now
+        return [row["id"] for row in clients
+                if now - 1000 * (row["age"] + 1) > changed.get(row["user"], now)]
+
+    def remember(self) -> None:
+        """Says of deleted own users that their deletion is to be remembered."""
+        fields = {DELETED + n: KEPT for n in self._unkept
+                  if self.said.get(n, b"") is None and self.fields.get(DELETED + n, KEPT) != KEPT}
+        try:
+            if fields:
+                self._check()
+                self.replica.system_set(USERS, fields)
+        except (CommandError, RuntimeError):
+            return                                  # with the next change, then
+        self._unkept.clear()
 
     def _take(self, name: bytes) -> list[int]:
         rules = self.said.get(name)
@@ -144,14 +177,17 @@ class SharedUsers:
         if not audit.is_on():
             return
         rules = self.said.get(name)
-        field = DELETED + name if rules is None else name
-        found = self.replica.inspect_member(SYSTEM_DB, USERS, field) or {}
-        writes = found.get("hash", {}).get("writes")
+        write = self._write(DELETED + name if rules is None else name)
         words = [b"ACL", b"DELUSER", name]
         if rules is not None:
             words = [b"ACL", b"SETUSER", name, *(
                 audit.REDACTED if rule[:1] in SECRETS else rule for rule in rules.split())]
-        audit.replicated(writes[0]["actor"].rpartition("/")[0] if writes else "", words)
+        audit.replicated(write.get("actor", "").rpartition("/")[0], words)
+
+    def _write(self, field: bytes) -> dict:
+        """Who made that field what it is, and when."""
+        found = self.replica.inspect_member(SYSTEM_DB, USERS, field) or {}
+        return next(iter(found.get("hash", {}).get("writes", ())), {})
 
     # -- what is said to the others
 

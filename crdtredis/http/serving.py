@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web, web_response
+from aiohttp.http_exceptions import HttpProcessingError
 
 from crdtredis.replication.wire import CONTENT_TYPE, Refusal, refusal_body, proto
 
@@ -74,6 +75,20 @@ class Sparing:
 
 
 log_refused = Sparing()
+
+
+def is_no_fault(record: logging.LogRecord) -> bool:
+    """aiohttp logs malformed requests with a traceback, as if they were a fault here."""
+    fault = record.exc_info[1] if record.exc_info else None
+    if not isinstance(fault, HttpProcessingError):
+        return True
+    who = record.args[0] if isinstance(record.args, tuple) and record.args else None
+    # behind the colon stands what it sent
+    log_refused(who, f"its request is malformed: {' '.join(fault.message.split(':')[0].split())}")
+    return False
+
+
+log.addFilter(is_no_fault)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@
     {"damaged": reason, "file": ..., "offset": ...}     what follows goes on behind it
 
 Names and values are strings where they are UTF-8, else {"base64": ...}; positions of list elements
-are base64. Files are read one after
-the other, each from its beginning: what the log has left out (format.py, the chain) is shown, too.
-Nothing is written or locked, so it may be run beside the server; of what that is just writing, the
-last line says that it ends there.
+are base64. Hashes of passwords, of users of the cluster, are masked unless asked for. Files are
+read one after the other, each from its beginning: what the log has left out (format.py, the chain)
+is shown, too. Nothing is written or locked, so it may be run beside the server; of what that is
+just writing, the last line says that it ends there.
 
 What proto/ says is the schema here: `Schema` has, for each field, its name and what reads it.
 """
@@ -19,6 +19,7 @@ from __future__ import annotations
 import base64
 import math
 import os
+import re
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -40,18 +41,20 @@ SYSTEM_DB = HOME_DB - 1
 KINDS = "ASSIGN", "INCREMENT", "REMOVE", "DELETE", "DEADLINE", "FLUSH", "CLEAR"
 TYPES = "STRING", "HASH", "SET", "ZSET", "LIST"
 SORTS = "SAME", "KEY", *TYPES[1:]
+USERS = SYSTEM_DB, "users"                      # of the whole cluster: rules by name
 SCORE = 8                                       # bytes
 
 
-def main(folder: str) -> int:
+def main(folder: str, secrets: bool = False) -> int:
     """Print it to standard output. 0, or EXIT_DATA where something is damaged. StartError, OSError.
     """
+
     where = Path(folder)
     if not where.is_dir():
         raise StartError(f"{where}: no such directory", EXIT_CONFIG)
     if not (segment_numbers(where) or checkpoint_numbers(where) or stage_numbers(where)):
         raise StartError(f"{where}: no data directory of a replica", EXIT_DATA)
-    names = Names()
+    names = Names(secrets)
     damaged = False
     for line in lines(where, names):
         damaged |= "damaged" in line
@@ -60,13 +63,18 @@ def main(folder: str) -> int:
     return EXIT_DATA if damaged else 0
 
 
+def mask(rules: bytes) -> bytes:
+    """Rules of a user without what passwords are hashed to."""
+    return re.sub(rb"(?<![^ ])#[^ ]*", b"#(redacted)", rules)
+
+
 def lines(folder: Path, names: Names) -> Iterator[dict]:
     for number in checkpoint_numbers(folder):
         yield from there(state(checkpoint_path(folder, number),
-                               lambda n=number: open_checkpoint(folder, n, None)))
+                               lambda n=number: open_checkpoint(folder, n, None), names))
     for number in stage_numbers(folder):
         path = stage_path(folder, number)
-        yield from there(state(path, lambda n=number, p=path: open_stage(p, n, None)))
+        yield from there(state(path, lambda n=number, p=path: open_stage(p, n, None), names))
     for number in segment_numbers(folder):
         yield from there(log(segment_path(folder, number), names))
 
@@ -107,7 +115,7 @@ def log(path: Path, names: Names) -> Iterator[dict]:
             yield {"damaged": f"what the record holds: {e}", "file": path.name, "offset": offset}
 
 
-def state(path: Path, look: Callable) -> Iterator[dict]:
+def state(path: Path, look: Callable, names: Names) -> Iterator[dict]:
     try:
         begin = look().begin
         yield {"file": path.name, "position": getattr(look(), "position", None)}
@@ -129,6 +137,8 @@ def state(path: Path, look: Callable) -> Iterator[dict]:
                         continue
                     item = message(body, ITEM)
                     sort = item["sort"] = item.get("sort", sort)
+                    if (db, key) == USERS and isinstance(item.get("value"), bytes):
+                        item["value"] = names.masked(item["value"])
                     clear(item, sort)
                     if sort == "KEY":
                         db, key = item.pop("db", 0), item.pop("name", "")
@@ -155,10 +165,11 @@ def records(path: Path, begin: int) -> Iterator[tuple[int, bytes | FormatError]]
 
 
 class Names:
-    """Of actors."""
+    """Of actors. secrets: hashes of passwords are shown."""
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: bool = False) -> None:
         self.of = {HOME_ACTOR: ("local", 0)}
+        self.masked = (lambda rules: rules) if secrets else mask
 
     def learn(self, actors) -> None:
         for actor, replica, epoch in actors:
@@ -188,6 +199,8 @@ class Names:
             e.setdefault("type", "STRING")
         if e["kind"] == "ASSIGN" and e["type"] != "SET":
             e.setdefault("value", b"")
+        if (e["db"], e.get("key")) == ("system", USERS[1]) and "value" in e:
+            e["value"] = self.masked(e["value"])
         clear(e, e.get("type", ""))
         for x in (e, *e.get("observed", ())):
             if "actor" in x:

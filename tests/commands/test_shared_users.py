@@ -191,8 +191,11 @@ def test_deletions_are_remembered_for_a_while_and_of_own_users_always(monkeypatc
         sync(a, b)
         a("ACL", "DELUSER", f"u{i}")
         sync(a, b)
-    assert sorted(a.hash) == [DELETED + n for n in (b"bob", b"u3", b"u4", b"u5")]
+        b.shared.remember()                 # as the loop does, soon
+        sync(a, b)
+    assert sorted(a.hash) == [DELETED + n for n in (b"bob", b"u0", b"u3", b"u4", b"u5")]
     assert b.names == [b"default"], "what was deleted stays so while this process lives"
+    assert Replica(own=["u0 on +@all"], executor=b.executor).names == [b"default"], "and later"
 
 
 def test_a_deletion_of_an_own_user_is_remembered_also_where_others_delete_it_again(monkeypatch):
@@ -231,7 +234,8 @@ def test_who_logged_in_by_what_holds_no_longer_while_a_start_loaded_is_closed():
     rows = [{"id": 100 + i, "user": n} for i, n in enumerate(
         ("bob", "eve", "off", "cert", "any", "same", "default", "nobody"))]
     users.shared = SharedUsers(SimpleNamespace(
-        users=users, replica=a.replica, loop=SimpleNamespace(clients=lambda: rows)))
+        users=users, replica=a.replica, loop=SimpleNamespace(
+            clients=lambda: rows, call_soon=lambda f: None)))
     assert users.shared.begin_serving() == [gone.session.id, 100, 104, 106]
 
 
@@ -475,6 +479,24 @@ def test_clients_of_changed_users(pair):
     assert clients["stays"].error("GET", "k").startswith("NOPERM")
     assert clients["gone"].error("GET", "k").startswith("NOAUTH")
     assert b.refresh() == []
+
+
+def test_clients_who_came_after_the_change_by_what_it_took_away(pair):
+    """To a replica that did not know of it, and knows now."""
+    a, b = pair
+    for name in ("eve", "bob"):
+        a("ACL", "SETUSER", name, "on", ">old", "+@all")
+    sync(a, b)
+    a.now += 60_000
+    a("ACL", "SETUSER", "eve", "<old", ">new")
+    a("ACL", "SETUSER", "bob", ">new")
+    a.now += 60_000
+    b.now = a.now
+    rows = [{"id": i, "user": user, "age": age} for i, (user, age) in enumerate((
+        ("eve", 70), ("eve", 60), ("eve", 58), ("eve", 0), ("bob", 0), ("default", 0)))]
+    b.shared.executor = SimpleNamespace(loop=SimpleNamespace(clients=lambda: rows))
+    exchange(a, b)
+    assert b.shared.refresh() == [2, 3]
 
 
 # ---- what it is and is not -----------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Users that hold at all replicas, between processes: cut apart, killed, started again, away for
 too long, new; and what becomes of the clients of a user that another replica changes."""
+import time
+
 import pytest
 
 from tests.real.cluster import Server, until
@@ -113,4 +115,23 @@ def test_a_full_sync_and_a_new_replica_bring_users(users, tmp_path):
     file.write_text("user bob on nopass +@all ~*\n")
     new.start()
     assert new("ACL", "USERS") == [b"default", b"eve"]
+    new.dispose()
+
+
+def test_who_logged_in_at_a_new_replica_by_what_the_cluster_took_away_is_closed(users, tmp_path):
+    a, = users(1, **QUICK)
+    a("ACL", "SETUSER", "bob", "on", ">new", "+@all")
+    a("ACL", "SETUSER", "eve", "on", ">old", ">new", "+@all")
+    changed = time.time()
+    file = tmp_path / "users.acl"
+    file.write_text("".join(f"user {name} on >old +@all\n" for name in ("bob", "eve", "own")))
+    new = Server("n", replicate_acl="yes", aclfile=file, **QUICK).start()
+    # clients know their age in seconds
+    until(lambda: time.time() > changed + 2)
+    bob, eve, own = (login(new, name, "old") for name in ("bob", "eve", "own"))
+    new("CRDT.PEER", "ADD", a.address)
+    assert is_closed(bob)
+    assert eve("PING") == own("PING") == new("PING") == b"PONG"
+    with pytest.raises(ReplyError, match="WRONGPASS"):
+        login(new, "bob", "old")
     new.dispose()

@@ -8,8 +8,9 @@ import pytest
 from tests.real.cluster import executable
 
 
-def dump(folder, code: int = 0) -> list[dict]:
-    done = subprocess.run([*executable(), "dump", str(folder)], capture_output=True, timeout=60)
+def dump(folder, code: int = 0, *flags: str) -> list[dict]:
+    done = subprocess.run([*executable(), "dump", *flags, str(folder)], capture_output=True,
+                          timeout=60)
     assert done.returncode == code and not done.stderr, done.stderr
     return [orjson.loads(line) for line in done.stdout.splitlines()]
 
@@ -142,3 +143,20 @@ def test_bytes_of_any_kind_are_damage_and_no_more(written, tmp_path):
         head + b"".join(record(x) for x in bodies))
     found = orjson.loads(orjson.dumps(list(dumping.lines(Path(tmp_path), dumping.Names()))))
     assert sum("damaged" in x for x in found) > 400
+
+
+def test_hashes_of_passwords_are_shown_to_who_asks(processes):
+    from tests.real.cluster import Server
+
+    a = Server("a", replicate_acl="yes").start()
+    a("ACL", "SETUSER", "bob", "on", ">secret", "~#k", "+get")
+    a("SAVE")
+    a("ACL", "SETUSER", "eve", ">secret", b"~\xff", "+get")
+    a("SET", "users", "#stays")
+    a.stop()
+    hashed = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"
+    text = str(dump(a.data_dir))
+    assert hashed not in text and "#(redacted)" in text and "'#stays'" in text
+    shown = str(dump(a.data_dir, 0, "--secrets"))
+    # of eve all is in base64, for her pattern
+    assert shown.count(hashed) == 2 and len(shown) > len(text)
