@@ -44,7 +44,8 @@ from crdtredis.sources import (ConfigError, Fault, near, parse_json, parse_redis
                                read_value, unknown)
 
 Observer = Callable[[str, Any], None]
-MASKED = ("redis_password", "users")       # in CONFIG GET: another server's, and many users'
+# in CONFIG GET: what opens more than a Redis of this user's (monitoring has +config|get)
+MASKED = ("auth_token", "operator_token", "metrics_token", "redis_password", "users")
 
 
 @dataclass
@@ -198,7 +199,7 @@ class Config:
     def get(self, patterns: Sequence[str], matches: Callable[[str, str], bool]) -> dict[str, str]:
         """CONFIG GET: glob patterns, in any case and with dashes or underscores -> {name: text}.
         Each setting once, under the spelling that matched: Redis's name, else its own. The data
-        directory is shown whole, as in Redis, the mirror's password is not. matches(pattern, name)
+        directory and passwords are shown, as in Redis, but for MASKED. matches(pattern, name)
         knows globs; it is not asked about mere names."""
         asked, folded = set(patterns), {p.lower().replace("_", "-") for p in patterns}
         globs = [p for p in folded if is_glob(p)]

@@ -358,6 +358,15 @@ def test_safety_holds_at_run_time():
     config.set_texts([("protected-mode", "no"), ("requirepass", "")])
 
 
+def test_who_may_read_settings_has_no_token_by_it():
+    tokens = {"auth_token": "a", "operator_token": "b", "metrics_token": "c"}
+    config = Config.of(**tokens, requirepass="p")
+    for patterns in (["*"], list(tokens)):
+        shown = get(config, patterns)
+        assert [shown[name.replace("_", "-")] for name in tokens] == [MASK] * 3
+    assert get(config, ["requirepass"]) == {"requirepass": "p"}         # as in Redis
+
+
 def test_http_config():
     config = Config.of(auth_token="tok", log_level="debug")
     shown = config.as_json()
