@@ -11,14 +11,14 @@ from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport qsort
 from libc.string cimport memchr, memcmp, memset, strlen
 
-from crdtredis._core cimport (ELSEWHERE_ROOM, STREAM_ID, T_STREAM, Collection, ConsumerView,
-                              Element, GroupView, Item, PendingView, StreamCursor, StreamId,
-                              consumer_called, consumer_find, consumer_next, consumer_remove,
-                              consumer_there, consumer_touch, element_key, group_counted,
-                              group_create, group_deliver, group_destroy, group_find, group_idle,
-                              group_new, group_set, id_of, key_prepare, op_room, pending_claim,
-                              pending_from, pending_last, pending_remove, stream_len,
-                              stream_next, stream_seek, stream_top)
+from crdtredis._core cimport (ELSEWHERE_ROOM, GONE_MOST, STREAM_ID, T_STREAM, Collection,
+                              ConsumerView, Element, GroupView, Item, PendingView, StreamCursor,
+                              StreamId, consumer_called, consumer_find, consumer_next,
+                              consumer_remove, consumer_there, consumer_touch, element_key,
+                              group_counted, group_create, group_deliver, group_destroy,
+                              group_find, group_idle, group_new, group_set, id_of, key_prepare,
+                              op_room, pending_claim, pending_from, pending_last, pending_remove,
+                              stream_len, stream_next, stream_seek, stream_top)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_SCRIPT, Call, consume, is_word, native,
                                 refuse, refuse_syntax, wait_for_keys, wait_is_over,
                                 wait_to_answer, wait_to_look)
@@ -44,8 +44,7 @@ from crdtredis.commands.table import StreamKeys, command
 from crdtredis.commands.usage import container
 
 cdef enum:
-    # records that XAUTOCLAIM looks at for each that it may answer; CLAIM at as many that are gone
-    ATTEMPTS = 10
+    ATTEMPTS = 10               # records that XAUTOCLAIM looks at for each that it may answer
     GIVEN_MOST = 1000000        # entries of a key that one call gives to a consumer
     GIVEN_ROOM = 40             # bytes of one in an op,
     CLAIM_ROOM = 128            # and of a claim
@@ -437,8 +436,7 @@ cdef int reading_fits(Call *c, const GroupRead *o, const Under *u) noexcept nogi
         if o.idle >= 0 or not is_one(c.argv[o.first + o.n + i], c'>'):
             effects += min(most, u[i].g.pending)
         if o.idle >= 0:
-            effects += ATTEMPTS
-            bytes += STREAM_ID * min(ATTEMPTS * most, u[i].g.pending)
+            bytes += STREAM_ID * min(<size_t>GONE_MOST, u[i].g.pending)
         effects += 3
         elsewhere |= u[i].g.creates > 1
     return op_room(c.kernel, c.db, effects, keys, (ELSEWHERE_ROOM if elsewhere else 0)
@@ -465,36 +463,27 @@ cdef size_t give_idle(Call *c, Under *u, const GroupRead *o, size_t most, Buffer
     """Has the consumer take over what is pending and idle, the longest first; how many."""
     cdef Buffer found, gone
     cdef PendingView *p
-    cdef int64_t until = c.kernel.now - o.idle
-    cdef size_t n = 0, i, some
-    cdef int settled, rounds = 0
+    cdef size_t n, i
+    cdef int settled
     cdef Age age
     cdef Run run
     memset(&found, 0, sizeof(Buffer))
     memset(&gone, 0, sizeof(Buffer))
     run_begin(c, u, &run, o.consumer, c.kernel.now)
-    while rounds == 0 or (n < most and gone.n and rounds < ATTEMPTS):
-        until = min(until, c.kernel.now - (n > 0))      # what was taken over is not again
-        rounds += 1
-        found.n = gone.n = 0
-        group_idle(c.kernel, u.s, &u.g,
-                   consume(c.dispatch, c.db, u.key, u.name, u.g.shared, &settled),
-                   until, most - n, &found, &gone, &u.next)
-        some = found.n // sizeof(PendingView)
-        n += some
-        for i in range(some):
-            p = <PendingView*>found.p + i
-            buffer_add(ids, &p.id, sizeof(StreamId))
-            age.idle = max(c.kernel.now - p.at, <int64_t>0)
-            age.deliveries = p.deliveries
-            buffer_add(ages, &age, sizeof(Age))
-            run_add(c, u, &run, RUN_CLAIMS, p.id, p.deliveries + 1)
-        for i in range(gone.n // sizeof(StreamId)):
-            run_add(c, u, &run, RUN_REMOVES, (<StreamId*>gone.p)[i], 0)
-        run_flush(c, u, &run)
-        u.removed |= gone.n > 0
-    if gone.n:                              # more may stand behind it
-        u.next = max(until, <int64_t>0)
+    group_idle(c.kernel, u.s, &u.g,
+               consume(c.dispatch, c.db, u.key, u.name, u.g.shared, &settled),
+               c.kernel.now - o.idle, most, &found, &gone, &u.next)
+    n = found.n // sizeof(PendingView)
+    for i in range(n):
+        p = <PendingView*>found.p + i
+        buffer_add(ids, &p.id, sizeof(StreamId))
+        age.idle = max(c.kernel.now - p.at, <int64_t>0)
+        age.deliveries = p.deliveries
+        buffer_add(ages, &age, sizeof(Age))
+        run_add(c, u, &run, RUN_CLAIMS, p.id, p.deliveries + 1)
+    for i in range(gone.n // sizeof(StreamId)):
+        run_add(c, u, &run, RUN_REMOVES, (<StreamId*>gone.p)[i], 0)
+    u.removed = gone.n > 0
     run_end(c, u, &run)
     buffer_free(&found)
     buffer_free(&gone)

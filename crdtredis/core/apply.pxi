@@ -227,6 +227,56 @@ cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
     return reencode(k, &d.table, &d.live, e, was_live)
 
 
+cdef void mark_added(Kernel *k, const Applying *op, Collection *groups, StreamId id) noexcept nogil:
+    """op has added an entry behind what it said of groups: of them none has given it out, nor
+    begun behind it."""
+    cdef char letter = G_GROUP
+    cdef uint64_t me = k.actors.v[op.slot].id
+    cdef OrderCursor at
+    cdef Buffer value
+    cdef Element *g
+    cdef Marks m
+    cdef Mark x
+    cdef Said w
+    cdef size_t rank, i
+    x.actor = me
+    x.seq = op.seq
+    x.id = id
+    memset(&value, 0, sizeof(Buffer))
+    memset(&m, 0, sizeof(Marks))
+    g = first_from(groups, span(&letter, 1), &rank, &at)
+    while g != NULL and element_key(g)[0] == G_GROUP:
+        i = 0
+        while nth_write(g, i, &w):
+            i += 1
+            if not marks_decode(w.value, &m):
+                continue
+            if is_behind(&m, &x) and m.stamp == op.stamp and m.actor == me:
+                m.start = id_down(id)
+            elif is_behind(&m, &x) or not is_given_out(&m, &x):
+                continue
+            if is_given_out(&m, &x):
+                mark_put(&m.odd, &x)
+            marks_encode(&m, &value)
+            g = write_change(k, groups, g, w.dot, content(&value))
+        rank += 1
+        g = order_at(order_of(groups), rank, &at).e if rank < order_of(groups).n else NULL
+    buffer_free(&value)
+    marks_free(&m)
+
+
+cdef void record_returns(Kernel *k, Collection *c, StreamId id) noexcept nogil:
+    """An entry comes to an id where none was: whose it is to give out now, if it is pending, no
+    place knows."""
+    cdef size_t i = 0
+    cdef Element *group = nth_group(c, i) if groups_data(c).timed else NULL
+    while group != NULL:
+        if is_pending(c, name_group(group), id):
+            forget_places(c)
+        i += 1
+        group = nth_group(c, i)
+
+
 cdef Element *apply_to_stream(Kernel *k, const Applying *op, const Effect *x,
                               Element *e) noexcept nogil:
     """Effects on entries. What adds one assigns to the top, too, and may count: those are effects
@@ -251,6 +301,10 @@ cdef Element *apply_to_stream(Kernel *k, const Applying *op, const Effect *x,
         if c != NULL and not k.inbox.recovering:
             forget_late(c)
         return e
+    if groups != NULL and groups_data(groups).said_by == make_dot(op.slot, op.seq):
+        mark_added(k, op, groups, id_of(x.name.p))
+    if groups != NULL and not there:
+        record_returns(k, groups, id_of(x.name.p))
     if not there:
         stream_arrived(k, element_collection(e, T_STREAM), e.hash, x.name, hash, op.local)
     memset(&y, 0, sizeof(Effect))

@@ -72,6 +72,7 @@ cdef Element *apply_create(Kernel *k, const Applying *op, const Effect *x,
     if c == NULL:
         return e
     was_live = element_live(e)
+    groups_data(c).said_by = make_dot(op.slot, op.seq)
     forget_place(k, c, group)
     drop_orphans(k, c, group)
     return reencode(k, &d.table, &d.live, e, was_live)
@@ -89,6 +90,7 @@ cdef void apply_setid(Kernel *k, const Applying *op, const Effect *x,
     memset(&value, 0, sizeof(Buffer))
     memset(&m, 0, sizeof(Marks))
     memset(&new, 0, sizeof(Marks))
+    groups_data(c).said_by = make_dot(op.slot, op.seq)
     marks_decode(x.value, &new)
     new.stamp = op.stamp
     new.actor = me
@@ -134,6 +136,7 @@ cdef Element *apply_give_out(Kernel *k, const Applying *op, const Effect *x, Ele
         for i in range(g.n):
             get_mark(&p, end, &entry, 1)
             mark_given(k, stream, &m, &entry)
+        groups_data(c).said_by = make_dot(op.slot, op.seq)
         m.read = COUNTED
         marks_encode(&m, &value)
         write_change(k, c, group, w.dot, content(&value))

@@ -27,6 +27,9 @@ cdef struct ConsumerView:
     int64_t active          # ... and of its last delivery or claim; -1: none
     size_t pending
 
+cdef enum:
+    GONE_MOST = 1 << 16
+
 cdef struct PendingView:
     StreamId id
     Span owner
@@ -53,8 +56,8 @@ cdef int pending_from(Kernel *k, const GroupView *g, StreamId id, Span owner,
 cdef int pending_last(Kernel *k, const GroupView *g, PendingView *out) noexcept nogil
 # Of pending entries that this portion gives out (NULL: all) at most `most` that were last delivered
 # at `until` or before, the earliest first: PendingView, whose owner is not told. gone: the ids of
-# at most as many that are not there any more. *next: when the next one was delivered, -1: there is
-# none; too early rather than too late.
+# those on the way there that are not there any more, GONE_MOST at most. *next: when the next one
+# was delivered, -1: there is none; too early rather than too late.
 cdef void group_idle(Kernel *k, Collection *s, const GroupView *g, const Portion *by, int64_t until,
                      size_t most, Buffer *out, Buffer *gone, int64_t *next) noexcept nogil
 # Entries that the group has not given out, in order of arrival: then stream_next. by: and that this

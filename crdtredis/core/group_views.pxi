@@ -439,21 +439,15 @@ cdef inline uint64_t portion_mark(Kernel *k, const Portion *by) noexcept nogil:
 
 cdef void keep_place(StreamCursor *at, Groups *g, int passing) noexcept nogil:
     """What the walk has come to so far need not be looked at again."""
-    cdef uint32_t hash = key_hash(at.k, at.group.p, at.group.n)
-    cdef Element *x = table_find(&g.places, at.group.p, at.group.n, hash)
     cdef Places places
-    memset(&places, 0, sizeof(Places))
-    if x != NULL:
-        memcpy(&places, element_value(x), sizeof(Places))
-    else:
-        x = element_new(at.k, at.group, hash, E_PLAIN | E_BARE, sizeof(Places))
-        table_add(&g.places, x)
+    places = places_of(at.k, g, at.group)
+    places.known = 1
     if passing & PASSING_GIVEN:
         places.given = stream_place(at.k, at.c, g.passed)
     if passing & PASSING_OTHERS:
         places.others = stream_place(at.k, at.c, g.passed)
         places.by = g.by
-    memcpy(element_value(x), &places, sizeof(Places))
+    keep_places(at.k, g, at.group, &places)
 
 
 cdef int is_wanted(StreamCursor *at, Element *m) noexcept nogil:
@@ -488,17 +482,12 @@ cdef StreamId id_down(StreamId id) noexcept nogil:
 cdef int is_above(Kernel *k, Collection *s, const Mark *last) noexcept nogil:
     """Has all that its actor wrote behind `last` ids above it, surely? Those of an actor are in
     order of seq, so the last one up to there tells; it is looked for a while."""
-    cdef StreamId id
     cdef OrderCursor at
     cdef Item *item
     cdef Said w
-    cdef size_t i, n
+    cdef size_t i, n = ABOVE_MOST
     cdef int of_it = 0, newer = 0
-    n = rank_of(s, last.id)
-    item = order_at(order_of(s), n, &at)
-    if item == NULL or not is_at(item, last.id):
-        item = order_at(order_of(s), n - 1, &at) if n else NULL
-    n = ABOVE_MOST
+    item = last_up_to(s, last.id, &at)
     while item != NULL and n and not of_it:
         i = 0
         while nth_write(item.e, i, &w):
@@ -571,16 +560,10 @@ cdef void group_new(Kernel *k, Collection *s, const GroupView *g, const Portion 
                     StreamCursor *at) noexcept nogil:
     cdef Collection *c = <Collection*>g.of
     cdef Groups *data = groups_data(c)
-    cdef Element *x = table_find(&data.places, g.name.p, g.name.n,
-                                 key_hash(k, g.name.p, g.name.n))
-    cdef StreamPlace place
-    cdef Places places
+    cdef Places places = places_of(k, data, g.name)
+    cdef StreamPlace place = places.given
     load_marks(k, c, find_group(k, c, g.name))
-    memset(&places, 0, sizeof(Places))
-    if x != NULL:
-        memcpy(&places, element_value(x), sizeof(Places))
-    place = places.given
-    if x == NULL:
+    if not places.known:
         place.id = id_down(new_from(k, s))      # what came late stands behind a greater id
     data.by = portion_mark(k, by) if by != NULL else 0
     data.some = 0
@@ -611,6 +594,9 @@ cdef void group_idle(Kernel *k, Collection *s, const GroupView *g, const Portion
                      size_t most, Buffer *out, Buffer *gone, int64_t *next) noexcept nogil:
     cdef Collection *c = <Collection*>g.of
     cdef Order *o = &groups_data(c).by_time
+    cdef Places places = places_of(k, groups_data(c), g.name)
+    cdef uint64_t mark = portion_mark(k, by) if by != NULL and g.creates == 1 else 0
+    cdef uint64_t begin = time_key(k, g.name, 0), end = time_key(k, g.name, INT64_MAX)
     cdef Element *entry
     cdef OrderCursor at
     cdef PendingView p, before
@@ -622,25 +608,31 @@ cdef void group_idle(Kernel *k, Collection *s, const GroupView *g, const Portion
     memset(&head, 0, sizeof(Buffer))
     memset(&before, 0, sizeof(PendingView))
     name_begin(&head, G_RECORD, g.name)
-    item = order_at(o, order_rank(o, time_key(k, g.name, 0), span(b"", 0)), &at)
-    while (item != NULL and item.sort_key <= time_key(k, g.name, INT64_MAX) and n < most
-           and gone.n // sizeof(StreamId) < most):
+    if mark and places.idle_by == mark:
+        begin = places.idle
+    places.idle = end
+    item = order_at(o, order_rank(o, begin, span(b"", 0)), &at)
+    while item != NULL and item.sort_key <= end and n < most:
         if begins_with(item.e, content(&head)) and record_at(k, g, item.e, &p) and not (
                 n and p.id.ms == before.id.ms and p.id.seq == before.id.seq):
             entry = entry_of(k, s, p.id)
-            if p.at > until:
-                further += 1
-                if (further == FURTHER_MOST or entry == NULL
-                        or gives_out(k, by, entry_mark(k, entry).actor)):
+            further += p.at > until
+            if entry == NULL or further == FURTHER_MOST or gives_out(
+                    k, by, entry_mark(k, entry).actor):
+                places.idle = min(places.idle, item.sort_key)
+                if p.at > until or gone.n == GONE_MOST * sizeof(StreamId):
                     next[0] = p.at
                     break
-            elif entry == NULL:
-                buffer_add(gone, &p.id, sizeof(StreamId))
-            elif gives_out(k, by, entry_mark(k, entry).actor):
-                buffer_add(out, &p, sizeof(PendingView))
-                before = p
-                n += 1
+                if entry == NULL:
+                    buffer_add(gone, &p.id, sizeof(StreamId))
+                else:
+                    buffer_add(out, &p, sizeof(PendingView))
+                    before = p
+                    n += 1
         item = order_next(&at)
+    if mark:
+        places.idle_by = mark
+        keep_places(k, groups_data(c), g.name, &places)
     buffer_free(&head)
 
 

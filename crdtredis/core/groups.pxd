@@ -25,9 +25,12 @@ cdef struct Marks:
 
 # Where to begin to look for what a group has to give out: a matter of this replica alone.
 cdef struct Places:
+    int known               # the first two are
     StreamPlace given       # all that arrived up to there has been given out,
     StreamPlace others      # or up to there is not for those to give out
     uint64_t by             # of whom portion_mark has this; 0: of nobody
+    uint64_t idle           # in by_time, where a CREATE made the group: below that key all records
+    uint64_t idle_by        # are of entries that those do not give out; 0: nobody
 
 # What follows the order of a Collection of type T_GROUPS.
 cdef struct Groups:
@@ -39,6 +42,7 @@ cdef struct Groups:
     # asked for that.
     Order by_time
     int timed
+    uint64_t said_by        # the dot of the op that spoke last of what is given out
     # by group and name, when a consumer called here last (ms)
     Table calls
     Buffer marks            # Marks of the group that was looked at last,

@@ -67,7 +67,19 @@
 #     the CREATE on; where it brings its removal, whatever names it goes
 #
 # For each actor, entries that are there are in order of their ids as they are in order of seq, for
-# an XADD is above all that its maker has; so what is between two of them is found by id.
+# an XADD is above all that its maker has; so what is between two of them is found by id. But what
+# was given out last may be gone, and the top have been set back since. So what is behind it is
+# looked for from the new one backwards, as far as the first that is not behind it:
+#
+#     A has given out its 10-1.  A: XTRIM s MAXLEN 0; XSETID s 1-0; XADD s 5-1; XADD s 20-1
+#     ||   B: XADD s 5-1, later, so it shows.  A gives out B's 5-1 and its 20-1: A's 5-1, of a seq
+#     behind that of 10-1, is a hole.  C, which knew B's only, removes that: A's shows, and is new
+#
+# Within one op the ids tell what came first, unless it sets the top back, or has begun a round
+# behind ids that are yet to come. An entry that it adds behind a word on a group is new to that
+# round: a hole where the op has given out what has its id or one above; and a round that this op
+# began behind that id, begins below it. For whoever adds has nothing with that id or one above, so
+# such entries as the round was behind are gone, here, and wherever the op is applied.
 #
 # A group that is put here as it is elsewhere, by COPY, RENAME or RESTORE, is a CREATE that has its
 # first delivery in it: `given` is the greatest entry up to last-delivered-id, and what of those
@@ -108,6 +120,7 @@ cdef enum:
     # of marks
     G_SHARED = 1
     G_ODD = 2
+    GAP_LEAST = 64          # entries of others that it is worth while to remember
     COUNTED = -2            # in place of entries-read: something was given out since it was said
 
 # A write of a member.
@@ -591,6 +604,36 @@ cdef void time_records(Kernel *k, Collection *c) noexcept nogil:
         m = next_in_order(&at)
 
 
+cdef Places places_of(Kernel *k, Groups *g, Span group) noexcept nogil:
+    """Of a group; nothing is known where there are none."""
+    cdef Element *x = table_find(&g.places, group.p, group.n, key_hash(k, group.p, group.n))
+    cdef Places places
+    memset(&places, 0, sizeof(Places))
+    if x != NULL:
+        memcpy(&places, element_value(x), sizeof(Places))
+    return places
+
+
+cdef void keep_places(Kernel *k, Groups *g, Span group, const Places *places) noexcept nogil:
+    cdef uint32_t hash = key_hash(k, group.p, group.n)
+    cdef Element *x = table_find(&g.places, group.p, group.n, hash)
+    if x == NULL:
+        x = element_new(k, group, hash, E_PLAIN | E_BARE, sizeof(Places))
+        table_add(&g.places, x)
+    memcpy(element_value(x), places, sizeof(Places))
+
+
+cdef void time_record(Kernel *k, Groups *g, Element *m) noexcept nogil:
+    cdef uint64_t key = record_time(k, m)
+    cdef Places places
+    order_insert(&g.by_time, key, m)
+    if table_count(&g.places):
+        places = places_of(k, g, name_group(m))
+        if key < places.idle:
+            places.idle = key
+            keep_places(k, g, name_group(m), &places)
+
+
 cdef void order_records(Kernel *k, Collection *c, Element *m, int there) noexcept nogil:
     """By owner and by time."""
     cdef Groups *g = groups_data(c)
@@ -601,7 +644,7 @@ cdef void order_records(Kernel *k, Collection *c, Element *m, int there) noexcep
     else:
         order_remove(&g.by_owner, record_key(k, m), m)
     if g.timed and there:
-        order_insert(&g.by_time, record_time(k, m), m)
+        time_record(k, g, m)
     elif g.timed:
         order_remove(&g.by_time, record_time(k, m), m)
 
@@ -725,10 +768,10 @@ cdef Mark entry_mark(Kernel *k, Element *m) noexcept nogil:
     return x
 
 
-cdef const Written *written_by(Kernel *k, Collection *stream, uint64_t actor) noexcept nogil:
+cdef Written *written_by(Kernel *k, Collection *stream, uint64_t actor) noexcept nogil:
     """NULL: nothing of it has come here since this process began."""
     cdef const Buffer *b = writers_of(stream)
-    cdef const Written *v = <const Written*>b.p
+    cdef Written *v = <Written*>b.p
     cdef size_t i
     for i in range(b.n // sizeof(Written)):
         if k.actors.v[v[i].slot].id == actor:
@@ -736,35 +779,60 @@ cdef const Written *written_by(Kernel *k, Collection *stream, uint64_t actor) no
     return NULL
 
 
-cdef void note_holes(Kernel *k, Collection *stream, Marks *m, const Mark *last,
+cdef int note_writes(Kernel *k, Element *e, Marks *m, const Mark *last,
                      const Mark *x) noexcept nogil:
-    """What is there of the actor behind `last` (NULL: its first) and before x. Ids are in the order
-    of seq, but begin anew where all was removed and XSETID set the top back."""
-    cdef const Written *written
-    cdef StreamId low
-    cdef OrderCursor at
-    cdef Item *item
+    """Of entry e what is of x's actor: a hole where it is behind `last` and before x. Returns 0:
+    none is; 1; or 2 where one is not behind `last`."""
     cdef Said w
     cdef Mark y
-    cdef size_t i
-    written = written_by(k, stream, x.actor)
-    if written == NULL:
-        return
-    low = written.id
-    if last != NULL and not id_below(x.id, last.id):
-        low = last.id
-    item = order_at(order_of(stream), rank_of(stream, low), &at)
-    while item != NULL and not id_below(x.id, id_of(element_key(item.e))):
-        y.id = id_of(element_key(item.e))
-        i = 0
-        while nth_write(item.e, i, &w):
-            y.actor = k.actors.v[dot_slot(w.dot)].id
-            y.seq = dot_seq(w.dot)
-            if (y.actor == x.actor and mark_order(&y, x) < 0 and not is_behind(m, &y)
-                    and (last == NULL or mark_order(last, &y) < 0)):
-                mark_put(&m.odd, &y)
-            i += 1
-        item = order_next(&at)
+    cdef size_t i = 0
+    cdef int found = 0
+    y.id = id_of(element_key(e))
+    while nth_write(e, i, &w):
+        i += 1
+        y.actor = k.actors.v[dot_slot(w.dot)].id
+        y.seq = dot_seq(w.dot)
+        if y.actor != x.actor:
+            continue
+        if last != NULL and mark_order(&y, last) <= 0:
+            return 2
+        found = 1
+        if mark_order(&y, x) < 0 and not is_behind(m, &y):
+            mark_put(&m.odd, &y)
+    return found
+
+
+cdef void note_holes(Kernel *k, Collection *stream, Marks *m, const Mark *last,
+                     const Mark *x) noexcept nogil:
+    """What is there of the actor behind `last` (NULL: its first) and before x: backwards from x.
+    Between its entries there may be many of others, which are walked over once."""
+    cdef Written *written = written_by(k, stream, x.actor)
+    cdef StreamId id, begin, end = x.id
+    cdef OrderCursor at
+    cdef Item *item
+    cdef size_t others = 0
+    cdef int found = 0
+    memset(&begin, 0, sizeof(StreamId))
+    item = last_up_to(stream, x.id, &at) if written != NULL else NULL
+    while item != NULL and found != 2:
+        id = id_of(element_key(item.e))
+        if id_below(id, written.id):
+            break
+        if id_below(written.gap_begin, id) and id_below(id, written.gap_end):
+            item = last_up_to(stream, written.gap_begin, &at)
+            continue
+        found = note_writes(k, item.e, m, last, x)
+        others += found == 0
+        if found == 1:
+            end = id
+            others = 0
+        elif found == 2:
+            begin = id
+        item = order_prev(&at)
+    if others > GAP_LEAST and (rank_of(stream, end) - rank_of(stream, begin) > rank_of(
+            stream, written.gap_end) - rank_of(stream, written.gap_begin)):
+        written.gap_begin = begin
+        written.gap_end = end
 
 
 cdef void mark_given(Kernel *k, Collection *stream, Marks *m, const Mark *x) noexcept nogil:

@@ -76,6 +76,8 @@ cdef struct Written:
     uint16_t slot
     uint64_t seq            # the greatest of them,
     StreamId id             # and the lowest: those of entries that are gone count, too
+    StreamId gap_begin      # between the one id and the other it has no entry
+    StreamId gap_end
 
 
 # ---- ids -----------------------------------------------------------------------------------------
@@ -214,13 +216,15 @@ cdef void note_writer(Collection *c, uint64_t dot, StreamId id) noexcept nogil:
     if i == b.n // sizeof(Written):
         x.slot = dot_slot(dot)
         x.seq = dot_seq(dot)
-        x.id = id
+        x.id = x.gap_begin = x.gap_end = id
         buffer_add(b, &x, sizeof(Written))
         v = <Written*>b.p
     x = v[i]
     x.seq = max(x.seq, dot_seq(dot))
     if id_below(id, x.id):
         x.id = id
+    if id_below(x.gap_begin, id) and id_below(id, x.gap_end):
+        x.gap_end = id
     memmove(v + 1, v, i * sizeof(Written))
     v[0] = x
 
@@ -240,11 +244,12 @@ cdef void note_writers(Kernel *k, Collection *c, Element *m, int there) noexcept
 
 
 cdef int writers_known(Collection *c) noexcept nogil:
-    """For a check: is every write that is there counted?"""
+    """For a check: is every write that is there counted, and in no gap?"""
     cdef Written *v = <Written*>writers_of(c).p
     cdef size_t n = writers_of(c).n // sizeof(Written), i
     cdef OrderCursor at
     cdef Item *item = order_at(order_of(c), 0, &at)
+    cdef StreamId id
     cdef Write *w
     cdef uint64_t dot
     while item != NULL:
@@ -254,7 +259,9 @@ cdef int writers_known(Collection *c) noexcept nogil:
             i = 0
             while i < n and v[i].slot != dot_slot(dot):
                 i += 1
-            if i == n or v[i].seq < dot_seq(dot) or id_below(id_of(element_key(item.e)), v[i].id):
+            id = id_of(element_key(item.e))
+            if i == n or v[i].seq < dot_seq(dot) or id_below(id, v[i].id) or (
+                    id_below(v[i].gap_begin, id) and id_below(id, v[i].gap_end)):
                 return 0
             w = w.next if w != NULL else NULL
             if w == NULL:
@@ -419,17 +426,26 @@ cdef inline int is_at(const Item *item, StreamId id) noexcept nogil:
     return x.ms == id.ms and x.seq == id.seq
 
 
+cdef Item *last_up_to(Collection *c, StreamId id, OrderCursor *at) noexcept nogil:
+    """The last entry whose id is not above `id`, or NULL."""
+    cdef size_t rank = rank_of(c, id)
+    cdef Item *item = order_at(order_of(c), rank, at)
+    if item == NULL or not is_at(item, id):
+        item = order_at(order_of(c), rank - 1, at) if rank else NULL
+    return item
+
+
 cdef void stream_seek(Kernel *k, Collection *c, StreamId id, int reverse,
                       StreamCursor *at) noexcept nogil:
-    cdef size_t rank = rank_of(c, id)
     at.k = k
     at.c = c
     at.step = -1 if reverse else 1
     at.wants = NULL
     at.by = NULL
-    at.item = order_at(order_of(c), rank, &at.order)
-    if reverse and (at.item == NULL or not is_at(at.item, id)):
-        at.item = order_at(order_of(c), rank - 1, &at.order) if rank else NULL
+    if reverse:
+        at.item = last_up_to(c, id, &at.order)
+    else:
+        at.item = order_at(order_of(c), rank_of(c, id), &at.order)
 
 
 cdef void stream_after(Kernel *k, Collection *c, StreamPlace place,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from crdtredis._core import probe_memory
+from crdtredis.replication.delivering import Mode, Right
 from tests.commands.run import NOW, Client, exchange
 from tests.commands.test_blocking import blocks, clients, got, later
 from tests.commands.test_groups import add, numbers, pending, read
@@ -145,6 +146,10 @@ def test_records_of_entries_that_are_gone_hide_none_that_is_there(c):
     c.now += 1
     c("XDEL", "s", "4-0", "5-0")
     assert claim(c, 0, "b", "COUNT", 2) == [(3, 1, 2), (6, 1, 1)], "before what is new"
+    add(c, *range(8, 1000))
+    read(c)
+    c("XTRIM", "s", "MAXLEN", 1)
+    assert claim(c, 0, "b", "COUNT", 1) == [(999, 0, 1)], "however many they are"
 
 
 @pytest.mark.parametrize("idle", ["x", "5.5", "+10", "*10", "10e", "-0", "-5.5", ""])
@@ -190,12 +195,14 @@ def test_who_waits_is_given_what_stands_behind_many_that_are_gone(three):
     a, b, _ = three
     add(a, *range(2, 26))
     read(a)
-    a("XDEL", "s", *(f"{i}-0" for i in range(1, 25)))
+    many = 1 << 16                              # GONE_MOST
+    a("EVAL", f"for i = 26, {many + 1} do redis.call('XADD', 's', i, 'f', i) end", 0)
+    read(a)
+    a("XTRIM", "s", "MAXLEN", 1)
     blocks(b, "XREADGROUP", "GROUP", "g", "b", "BLOCK", 0, "COUNT", 1, "CLAIM", 0, "STREAMS", "s",
            ">")
     later(b, 1)
-    later(b, 1)
-    assert aged(got(b)) == [(25, 2, 1)] and pending(a) == [(25, "b", 0, 2)]
+    assert aged(got(b)) == [(many + 1, 1, 1)] and pending(a) == [(many + 1, "b", 0, 2)]
 
 
 def test_the_time_limit_holds(three):
@@ -309,6 +316,61 @@ def test_a_record_of_two_deliveries_is_taken_over_once():
     exchange(a, b)
     b.replica.check()
     assert claim(b, 0) == [(1, 0, 2), (2, 0, 2)]
+
+
+def portion(c, own: bool, rest: bool, but=frozenset()) -> None:
+    c.executor.give(Mode.RIGHTS, [((0, b"s", b"g"), Right(own, rest, but, True))])
+
+
+def claims(c, *options) -> list[int]:
+    return [i for i, _, _ in claim(c, *options)]
+
+
+def test_what_others_give_out_does_not_hide_what_comes_to_stand_before_it():
+    a, b = two()
+    add(a, 3, 4), add(b, 5)
+    exchange(a, b)
+    read(b), exchange(a, b)
+    portion(a, True, False)
+    a.now += 9
+    assert claims(a, 0, "x", "COUNT", 1) == [1] and claims(a, 1) == [3, 4]
+    assert claims(a, 1) == []
+    a("XCLAIM", "s", "g", "y", 0, "3-0", "IDLE", 100, "JUSTID")
+    assert claims(a, 50) == [3]
+    exchange(a, b)
+    b.now += 10
+    b("XCLAIM", "s", "g", "y", 0, "4-0", "TIME", NOW - 90, "JUSTID")
+    exchange(a, b)
+    assert claims(a, 50) == [4]
+    portion(a, True, True)
+    assert claims(a, 5) == [2, 5]
+    a.replica.check()
+
+
+def test_what_others_give_out_does_not_hide_an_id_that_is_used_again():
+    a, b = two()
+    read(a), exchange(a, b)
+    portion(a, True, False)
+    a.now += 9
+    assert claims(a, 1) == [1] and claims(a, 1) == []
+    a("XTRIM", "s", "MAXLEN", 0), a("XSETID", "s", "1-0"), add(a, 2)
+    assert claims(a, 1) == [2, 2], "which was b's; and is new"
+
+
+def test_what_others_give_out_does_not_hide_what_shows_at_its_place():
+    a, b, c = (Client(name, epoch=NOW + i) for i, name in enumerate("abc"))
+    add(a, 2)
+    b.now += 1
+    add(b, 2), b("XGROUP", "CREATE", "s", "g", 0)
+    exchange(b, c)
+    b.replica.receive(a.replica.take_ops())
+    assert read(b) == [2]
+    portion(b, False, True)
+    b.now += 9
+    assert claims(b, 1) == [], "its own shows"
+    c("XDEL", "s", "2-0")
+    b.replica.receive(c.replica.take_ops())
+    assert claims(b, 1) == [2, 2], "a's, which is new, too"
 
 
 def test_groups_made_apart_give_each_once():

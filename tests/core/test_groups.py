@@ -15,6 +15,9 @@ from tests.simulation.oracle_groups import GROUPS
 from tests.simulation.views import told_groups
 
 
+READ = "XREADGROUP GROUP g x STREAMS s >"
+
+
 def read(node, consumer="x", *options, group="g", key="s", after=">") -> list[str]:
     reply = node("XREADGROUP", "GROUP", group, consumer, *options, "STREAMS", key, after)
     return [i.decode() for i, _ in reply[0][1]] if reply else []
@@ -111,21 +114,74 @@ def test_what_hides_at_a_place_is_new_when_it_shows():
         node.receive(c.log)
 
 
-def test_what_hides_below_a_top_that_was_set_back():
+@pytest.mark.parametrize("above", ["6-1", "20-1"])
+def test_what_hides_below_a_top_that_was_set_back(above):
     a, b = two("10-1")
     assert read(a) == ["10-1"]
     a("XTRIM", "s", "MAXLEN", 0), a("XSETID", "s", "1-0")
     meet(a, b)
-    a("XADD", "s", "5-1", "f", "a"), a("XADD", "s", "6-1", "f", "a")
+    a("XADD", "s", "5-1", "f", "a"), a("XADD", "s", above, "f", "a")
     b.replica.now += 5
     b("XADD", "s", "5-1", "f", "b")
     c = Node("c", seed=3)
     c.receive(b.log)
     a.receive(b.log[b.told:])
-    assert read(a) == ["5-1", "6-1"]
+    assert read(a) == ["5-1", above]
     c("XDEL", "s", "5-1")                       # b's, for it knows no other
     a.receive(c.log)
     assert read(a) == ["5-1"], "a's"
+    b.receive(a.log[a.told:]), b.receive(c.log)
+    assert new(b) == [] and b.replica.digest() == a.replica.digest()
+
+
+def test_what_comes_where_an_actor_had_nothing_for_long():
+    a, b, c, d = (Node(name, seed=i) for i, name in enumerate("abcd", 1))
+    a("XADD", "s", "1-1", "f", "a"), a("XADD", "s", "400-1", "f", "a")
+    c.receive(a.log)
+    b.replica.now += 5
+    for i in range(100, 200):
+        b("XADD", "s", f"{i}-1", "f", "b")
+    c("XGROUP", "CREATE", "s", "g", 0)
+    c.receive(b.log), d.receive(b.log)
+    assert len(read(c)) == 102, "b's are walked over from 400-1 to 1-1"
+    told = len(a.log)
+    a("XTRIM", "s", "MAXLEN", 0), a("XSETID", "s", "1-1")
+    a("XADD", "s", "150-1", "f", "a"), a("XADD", "s", "500-1", "f", "a")
+    c.receive(a.log[told:])
+    c.replica.check()
+    assert read(c) == ["500-1"]
+    d("XDEL", "s", "150-1")
+    c.receive(d.log)
+    assert read(c) == ["150-1"], "a's, which b's had hidden"
+    c.replica.check()
+
+
+def op(node, *commands) -> None:
+    node("MULTI")
+    for command in commands:
+        node(*command.split())
+    assert not [r for r in node("EXEC") if isinstance(r, Exception)]
+
+
+@pytest.mark.parametrize("commands, left", [
+    (["XADD s 10-1 f v", READ, "XTRIM s MAXLEN 0", "XSETID s 1-0", "XADD s 5-1 f v"], [(5, 1)]),
+    (["XADD s 10-1 f v", READ, "XTRIM s MAXLEN 0", "XSETID s 1-0", "XADD s 10-1 f v"], [(10, 1)]),
+    (["XADD s 10-1 f v", READ, "XTRIM s MAXLEN 0", "XSETID s 1-0", "XADD s 5-1 f v", READ], []),
+    (["XADD s 10-1 f v", "XTRIM s MAXLEN 0", "XSETID s 1-0", "XADD s 5-1 f v",
+      "XADD s 6-1 f v"], [(5, 1), (6, 1)]),
+    (["XADD s 10-1 f v", "XGROUP SETID s g $", "XTRIM s MAXLEN 0", "XSETID s 1-0",
+      "XADD s 5-1 f v", "XADD s 10-1 f v"], [(5, 1), (10, 1)]),
+    (["XADD s 1-1 f v", "XGROUP SETID s g 9-0", "XADD s 5-1 f v"], [(5, 1)]),
+    (["XADD s 1-1 f v", "XADD s 10-1 f v", READ, "COPY s c", "XTRIM c MAXLEN 0", "XSETID c 1-0",
+      "XADD c 5-1 f v", "RENAME c s"], [(5, 1)])])
+def test_what_an_op_adds_behind_a_word_on_a_group_is_new(commands, left):
+    a, b = two()
+    op(a, *commands)
+    meet(a, b)
+    assert new(a) == left
+    assert read(started(b)) == [f"{ms}-{seq}" for ms, seq in left] == read(b)
+    meet(a, b)
+    assert read(a) == []
 
 
 def apart(n: int) -> tuple[Node, Node]:

@@ -38,6 +38,10 @@ return last"""
 REMOVE_ENTRY = """
 local there = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[1])
 return #there > 0 and redis.call('XDEL', KEYS[1], there[#there][1])"""
+# Ids begin anew: all that is there goes, and the top is set back.
+SET_BACK = """
+redis.call('XTRIM', KEYS[1], 'MAXLEN', 0)
+return redis.pcall('XSETID', KEYS[1], ARGV[1])"""
 # Likewise of a group's records.
 ACK_ENTRY = """
 local there = redis.pcall('XPENDING', KEYS[1], ARGV[1], '-', '+', ARGV[2])
@@ -85,6 +89,8 @@ class Clients:
         self.counting = rng.choice([0, 0, 0.2, 0.6])
         # of commands on streams, those of consumer groups
         self.grouping = rng.choice([0, 0.3, 0.6])
+        # ids begin anew again and again
+        self.back = rng.choice([0, 0, 0.05, 0.15])
         self.pushed = 0
 
     def next(self, now: int, inside: bool = False) -> list[tuple]:
@@ -328,6 +334,11 @@ class Clients:
         ids = [f"{rng.randrange(1, 6)}-{rng.randrange(3)}" for _ in range(2)]
         pairs = ["f", rng.choice("xyz"), *rng.choice([(), ("g", str(rng.randrange(9)))])]
         stars = k == self.keys[0]
+        if self.back:                           # few ids, so that they hide each other
+            stars = False
+            ids = [rng.choice(["2-1", "2-1", "4-1", "5-1"]) for _ in ids]
+        if rng.random() < self.back:
+            return "EVAL", SET_BACK, 1, k, rng.choice(["0-1", "1-0"])
         if rng.random() < self.grouping:
             return self.groups(k, ids)
         x = rng.random()

@@ -231,6 +231,7 @@ def told(found: Ops, now: int = 0) -> dict[tuple[int, bytes], Told]:
     flushes: dict[int, list] = {}
     trims: dict[tuple, list] = {}           # (db, key) -> [(op, index, "remove", the last id)]
     groups: dict[tuple, list] = {}          # (db, key) -> [(group, Act)]
+    added: dict[tuple, list] = {}           # (db, key) -> [(op, index, id)] of a stream's entries
     sums: dict[tuple, Fraction] = {}
     for op in sorted(found.ops.values(), key=lambda o: o.dot):
         for i, e in enumerate(op.effects):
@@ -259,6 +260,7 @@ def told(found: Ops, now: int = 0) -> dict[tuple[int, bytes], Told]:
                 trims.setdefault(at, []).append((op, i, "remove", e.name))
             else:
                 if e.type == pb.STREAM and e.kind == pb.ASSIGN:
+                    added.setdefault(at, []).append((op, i, packed(e.name)))
                     head = values.setdefault(at, {})
                     head.setdefault((pb.STREAM_HEAD, TOP), []).append(
                         (op, i, "write", (op.stamp, op.dot[0], e.name, False)))
@@ -326,7 +328,8 @@ def told(found: Ops, now: int = 0) -> dict[tuple[int, bytes], Told]:
         if TOP in head:
             there = {i: w for i, w in writes.items() if w}
             about = *head_of(head, entries), {
-                g: shown_group(found.names, c, [a for n, a in groups[at] if n == g], there)
+                g: shown_group(found.names, c, [a for n, a in groups[at] if n == g], there,
+                               added.get(at, []))
                 for g, c in creates.items() if c}
         out[at] = Told(TYPE_NAMES[seen], types[seen],
                        latest(surviving(deadlines.get(at, []), flushed), clears), about)

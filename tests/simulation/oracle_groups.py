@@ -11,9 +11,8 @@ same id by the same group, which had observed it; it belongs to whom the latest 
 XCLAIMs that had observed it names. A consumer is there while a word of it is that no XGROUP
 DELCONSUMER had observed.
 
-Two effects of one op know each other by their order, but for what an op adds to a stream behind an
-effect on a group in the same op: it may count as observed (`seen`), and as given out where it is
-below what was given out.
+Two effects of one op know each other by their order. A round that is behind an id which the same
+op adds later shows to begin below it.
 """
 from __future__ import annotations
 
@@ -105,17 +104,18 @@ class Act:
         return self.at > other.at if self.op is other.op else self.op.observed(other.op.dot)
 
 
-def shown(names: dict, creates: list[Act], acts: list[Act], places: dict) -> tuple:
+def shown(names: dict, creates: list[Act], acts: list[Act], places: dict, added: list) -> tuple:
     """One name: (last, new ids, consumers, [(id, owner, time, deliveries)]).
 
-    creates: those that survive. places: {id: [(op, index)]} of the entries' writes that do.
+    creates: those that survive. places: {id: [(op, index)]} of the entries' writes that do. added:
+    [(op, index, id)] of all that ever were.
     """
-    groups = [Group(names, c, acts, places) for c in creates]
+    groups = [Group(names, c, acts, places, added) for c in creates]
     new = []
     for id, writes in places.items():
         op, at = max(writes, key=lambda w: (w[0].stamp, w[0].dot[0]))
         if not (any(g.has_given(id, op, at) for g in groups)
-                or all(g.is_behind(id, op) for g in groups)):
+                or all(g.is_behind(id, op, at) for g in groups)):
             new.append(id)
     owners: dict = {}
     for g in groups:
@@ -128,7 +128,7 @@ def shown(names: dict, creates: list[Act], acts: list[Act], places: dict) -> tup
 
 
 class Group:
-    def __init__(self, names: dict, create: Act, acts: list[Act], places: dict):
+    def __init__(self, names: dict, create: Act, acts: list[Act], places: dict, added: list):
         self.names = names
         name = next(i for i, n in names.items() if n == create.op.dot[0]), create.op.dot[1]
         self.acts = [a for a in acts if a.op is not create.op or a.at > create.at]
@@ -142,32 +142,42 @@ class Group:
                     and a.round[0] == who.stamp and (a.op is not who or a.at > self.round.at)):
                 for mark in a.entries:
                     self.given.setdefault(mark, []).append(a)
+        self.start = self.round.start
+        for op, at, id in added:
+            if op is who and at > self.round.at and id <= self.start and (
+                    op.dot[1] <= self.round.seen.get(self.mark(id, op)[0], 0)):
+                self.start = (id[0], id[1] - 1) if id[1] else (id[0] - 1, 2 ** 64 - 1)
         for id, writes in places.items():
-            for op, _ in writes:
-                assert op is who or id > self.round.start or (
-                    self.is_behind(id, op) == who.observed(op.dot)), "what a round had seen"
+            for op, at in writes:
+                assert op is who or id > self.start or (
+                    self.is_behind(id, op, at) == who.observed(op.dot)), "what a round had seen"
 
     def mark(self, id, op) -> tuple:
         return next(i for i, n in self.names.items() if n == op.dot[0]), op.dot[1], id
 
-    def is_behind(self, id, op) -> bool:
+    def is_behind(self, id, op, at) -> bool:
         actor, seq, _ = self.mark(id, op)
-        return id <= self.round.start and seq <= self.round.seen.get(actor, 0)
+        return (id <= self.round.start and seq <= self.round.seen.get(actor, 0)
+                and not self.comes_after(self.round, op, at))
+
+    @staticmethod
+    def comes_after(act, op, at) -> bool:
+        """In the same op."""
+        return op is act.op and at > act.at
 
     def has_given(self, id, op, at) -> bool:
-        actor, seq, _ = mark = self.mark(id, op)
+        mark = self.mark(id, op)
         copied = mark not in self.round.odd and any(
-            m >= mark for m in self.round.given if m[0] == actor)
-        return copied or mark in self.given or not self.is_behind(id, op) and any(
-            m[:2] == (actor, seq) and m[2] > id and any(a.op is op and a.at < at for a in by)
-            for m, by in self.given.items())
+            m >= mark for m in self.round.given if m[0] == mark[0])
+        return copied and not self.comes_after(self.round, op, at) or any(
+            not self.comes_after(a, op, at) for a in self.given.get(mark, ()))
 
     def last(self) -> tuple:
         last: dict = {}
         for actor, seq, id in [*self.round.given, *self.given]:
-            if not (id <= self.round.start and seq <= self.round.seen.get(actor, 0)):
+            if not (id <= self.start and seq <= self.round.seen.get(actor, 0)):
                 last[actor] = max(last.get(actor, (0,)), (seq, id))
-        return max([self.round.start, *(id for _, id in last.values())])
+        return max([self.start, *(id for _, id in last.values())])
 
     def records(self):
         """(id, the delivery, the word about who owns it)"""

@@ -181,8 +181,12 @@ def hello() -> bytes:
 @functools.cache
 def shared(type: str, name: str) -> tuple[tuple, ...]:
     """The ops of a state: (who, op, batch)."""
+    return made_by_three(BEFORE[type][name])
+
+
+def made_by_three(ops: list[str]) -> tuple[tuple, ...]:
     made = ()
-    for who, op in zip("abc", BEFORE[type][name]):
+    for who, op in zip("abc", ops):
         made += ((who, op, origin(who, made, (), (op,), 1000)[0]),)
     return made
 
@@ -337,6 +341,27 @@ def test_an_op_that_has_seen_one_of_three(type, name):
 @pytest.mark.parametrize("type, name", CLASH_STATES)
 def test_two_types_and_an_op_that_has_seen_both(type, name):
     Run().types(type, name)
+
+
+@pytest.mark.parametrize("low", ["5-1", "9-1"])
+@pytest.mark.parametrize("high", ["9-2", "10-2", "20-1"])
+def test_ids_that_begin_anew(low, high):
+    """The top is set back below what a group has given out last. a adds two, b the lower one, too,
+    a gives out both, and c removes b's."""
+    given = "XREADGROUP GROUP g x STREAMS k >"
+    before = made_by_three([f"XADD k 10-1 f a; XGROUP CREATE k g 0; {given}",
+                            "XTRIM k MAXLEN 0; XSETID k 1-0"])
+    base = hello() + b"".join(batch for _, _, batch in before)
+    b = origin("b", before, (), (f"XADD k {low} f b",))[0]
+    a = origin("a", before, ((1, b),), (f"XADD k {low} f a; XADD k {high} f a", given))
+    c = origin("c", before, ((0, b),), (f"XDEL k {low}",))[0]
+    ops, after = [*a, b, c], [(0, 1), (2, 1), (2, 3)]
+    assert replay(base, orders_of(4, after), ops, True) is None
+    z = Replica("z", 1, seed=7)
+    z.now = 1100
+    for batch in (base, *a, b, c):
+        z.receive(batch)
+    assert [told_groups(z, 0, b"k")[b"g"][1]] == [[tuple(map(int, low.split("-")))]], "a's is new"
 
 
 def main() -> int:
