@@ -177,7 +177,7 @@ class Server:
             self.engine = Loop(self.executor, self.writer, self.bridge, self._log_tick)
             self.http_limit = http_limit(config)
             self.engine.reserve = OWN_FILES + self.http_limit + PEER_FILES * len(config.peers)
-            self._stops.append(self.engine.close)
+            self._stops += [self.engine.close, self.engine.see_off]
             if config.tls_port:
                 try:
                     self.engine.tls = clients_tls(config)

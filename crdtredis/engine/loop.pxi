@@ -18,7 +18,9 @@ import signal
 import sys
 
 from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdlib cimport free, malloc
+from posix.unistd cimport usleep
 
 from crdtredis._core cimport (DATABASES, PENDING_SLICE, RECORD_FULL, SegmentWriter, active_expiry,
                               collect, free_garbage, has_ops, kernel_tombstones, mem_used,
@@ -33,6 +35,7 @@ cdef enum:
     REHASH_SLICE = 2000     # elements per database and cron run
     COLLECT_SLICE = 1000    # buckets looked at for tombstones per cron run,
     COLLECT_OWED = 16_000   # and where their memory is lacking: some milliseconds
+    SEE_OFF_MS = 1000       # for who is told to move
     FLUSH_MS = 1000         # for unsent replies at the end
     OWED_MS = 100           # until tombstones of evicted keys are looked for
     DRAIN_READS = 64        # of 16 KiB that a client has sent, at the end
@@ -185,6 +188,16 @@ cdef class Loop(Listeners):
         """Closes listening sockets and connections at once. For loops that are not running."""
         self.close_listeners()
         self.close_all()
+
+    def see_off(self, int64_t ms=SEE_OFF_MS) -> None:
+        """Holds the connections of those who were told to move until they have ended them, `ms` at
+        most. Who writes to a closed one is reset before it reads that; these it can still read,
+        and whose address it is (redis-py asks). For loops that have run, before close()."""
+        cdef int64_t deadline = clock_ms(CLOCK_MONOTONIC) + ms
+        while still_there(self) and clock_ms(CLOCK_MONOTONIC) < deadline:
+            with nogil:
+                usleep(10_000)
+            PyErr_CheckSignals()
 
     def stats(self) -> dict:
         """Counters since the start, and rates per second over the last 16 cron runs."""
@@ -537,6 +550,28 @@ cdef void end_all(Loop self, int64_t deadline) noexcept nogil:
             if recv(c.client.fd, scratch, sizeof(scratch), 0) <= 0:
                 break
         c = c.next
+
+
+cdef int still_there(Loop self) noexcept nogil:
+    """How many of those who were told to move have not ended their connection. What they send is
+    dropped."""
+    cdef char scratch[16384]
+    cdef Conn *c = self.first
+    cdef int i, there = 0
+    cdef ssize_t n
+    while c != NULL:
+        if c.client.flags & CLIENT_MOVES and c.client.reply.resp == 3:
+            n = 1
+            i = 0
+            while n > 0 and i < DRAIN_READS:
+                n = recv(c.client.fd, scratch, sizeof(scratch), 0)
+                i += 1
+            if n == 0 or (n < 0 and errno != EAGAIN and errno != EINTR):
+                c.client.flags &= ~<uint32_t>CLIENT_MOVES
+            else:
+                there += 1
+        c = c.next
+    return there
 
 
 # ---- the loop's Python side ----------------------------------------------------------------------

@@ -895,3 +895,27 @@ def test_memory_returns_to_its_baseline(served):
     for _ in range(60):
         once()
     assert resident() - before < 4 << 20
+
+
+def test_who_was_told_to_move_may_write_before_it_reads_that(served):
+    """To a closed connection that would be reset: MOVING would be lost, and whose address it is."""
+    s = served()
+    s.loop.moving_to = b"other:1"
+    c, stays = s.connect(), s.connect()
+    c.send("HELLO 3", "CLIENT MAINT_NOTIFICATIONS ON")
+    stays.send("PING").expect(PONG)
+    s.wait(lambda: [row["resp"] for row in s.loop.clients()] == [3, 2])
+    c.send("PING")
+    s.wait(lambda: [row["cmd"] for row in s.loop.clients()] == ["ping", "ping"])
+    s.loop.stop()
+    s.thread.join(10)
+    over = threading.Event()
+    threading.Thread(target=lambda: (s.loop.see_off(60_000), s.loop.close(), over.set()),
+                     daemon=True).start()
+    for _ in range(20):
+        c.send("PING")
+        assert c.sock.getpeername() and not over.wait(0.01)
+    assert b"MOVING" in c.closed() and stays.closed() == b""
+    c.sock.close()
+    assert over.wait(10)
+    s.loop.see_off(60_000)                  # nobody is there

@@ -1,9 +1,11 @@
 """MOVING, which clients that asked for it are sent before the server stops."""
+import concurrent.futures
+
 import redis
 from redis.maint_notifications import MaintNotificationsConfig, NodeMovingNotification
 
 import pytest
-from tests.real.cluster import Server
+from tests.real.cluster import Server, until
 from tests.respclient import ReplyError
 
 
@@ -132,3 +134,25 @@ def test_redis_py_understands_it(server):
     [found] = seen
     assert isinstance(found, NodeMovingNotification)
     assert (found.new_node_host, found.new_node_port) == ("127.0.0.1", 6380) and found.ttl == 30
+
+
+def test_redis_py_goes_on_at_the_other_replica(server):
+    """Without an error on the way. It takes the host of the endpoint, and the port that it had; and
+    it has to read that before it writes to a connection that is gone."""
+    s = server(moving_endpoint="127.0.0.2:6380")
+    other = Server("b", bind="127.0.0.2", http_bind="127.0.0.1")
+    other.port = s.port
+    try:
+        other.start(wait=False)
+        until(lambda: " ready, " in other.log())
+        with redis.Redis(host="127.0.0.2", port=s.port) as there:
+            there.rpush("queue", "b")
+        with (redis.Redis(port=s.port, protocol=3,
+                          maint_notifications_config=MaintNotificationsConfig(enabled=True)) as r,
+              concurrent.futures.ThreadPoolExecutor(1) as thread):
+            got = thread.submit(r.blpop, ["queue"], 60)
+            until(lambda: b"blocked_clients:1" in s("INFO", "clients"))
+            assert s.stop() == 0
+            assert got.result(60)[1] == b"b"
+    finally:
+        other.dispose()
