@@ -73,6 +73,19 @@ def test_what_is_written_goes_both_ways_and_nothing_else_does(mixed):
     assert old.heard and not any(b"members" in batch for batch in old.heard)
 
 
+def test_users_are_not_changed_for_all_beside_it(mixed):
+    a, b, old = mixed
+    for s in (a, b):
+        s("CONFIG", "SET", "replicate-acl", "yes")
+        for argv in ("SETUSER", "bob", "on"), ("SETUSER", "default", ">p"):
+            with pytest.raises(ReplyError, match="^ERR Replica old runs a version"):
+                s("ACL", *argv)
+        assert len(s("ACL", "LIST")) == 1
+    write(a, b, old)
+    same(old, a, b)
+    assert old.refused == []
+
+
 def test_until_it_is_known_which_version_a_peer_runs_nothing_is_written_that_it_might_refuse(
         server, older):                                                         # noqa: F811
     old = older()

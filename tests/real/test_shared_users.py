@@ -8,6 +8,7 @@ from tests.real.cluster import Server, until
 from tests.real.test_acl import is_closed, login
 from tests.real.test_full_sync import QUICK, forget, info
 from tests.respclient import ReplyError
+from tests.storage.faults import Disk
 
 
 @pytest.fixture
@@ -135,3 +136,29 @@ def test_who_logged_in_at_a_new_replica_by_what_the_cluster_took_away_is_closed(
     with pytest.raises(ReplyError, match="WRONGPASS"):
         login(new, "bob", "old")
     new.dispose()
+
+
+def test_a_full_disk(users):
+    """Nothing is changed there, by others neither; what they changed holds once there is room."""
+    a, b = users(**QUICK)
+    disk = Disk(a.data_dir)
+    a.kill()
+    a.start(**disk.environment)
+    a("ACL", "SETUSER", "bob", "on", ">p", "+@all")
+    before = in_step(a, b)
+    disk.fill()
+    with pytest.raises(ReplyError, match="MISCONF"):
+        for i in range(1000):
+            a("SET", i, bytes(100_000))
+    for argv in ("SETUSER", "bob", "off"), ("SETUSER", "new", "on"), ("DELUSER", "bob"):
+        with pytest.raises(ReplyError, match="MISCONF"):
+            a("ACL", *argv)
+    b("ACL", "SETUSER", "bob", "-get")
+    b("ACL", "SETUSER", "eve", "on")
+    assert a("ACL", "LIST") == before
+    disk.heal()
+    assert len(in_step(a, b)) == 3
+    a.kill()
+    a.start()
+    assert in_step(a, b)[0].endswith(b"-get")
+    disk.close()
