@@ -146,6 +146,28 @@ def test_strangers_who_read_no_replies_are_closed(served):
     other.send("TEST.BIG 3000000").expect(b"$3000000\r\n" + b"x" * 3_000_000 + b"\r\n")
 
 
+def test_strangers_do_not_hold_up_who_is_logged_in(served):
+    """Wrong passwords are many in each of their reads; they have their turns."""
+    s = served()
+    s.executor.requirepass = b"secret"
+    other, strangers = s.connect(), [s.connect() for _ in range(20)]
+    other.send("AUTH secret").expect(OK)
+
+    def crowd():                            # all is there when the next iteration begins
+        for c in strangers:
+            c.send(*["AUTH wrong"] * 500)
+        other.send("ACL LOG 1")
+
+    s.on_engine(crowd)
+    other.expect(b"*1\r\n*20\r\n$5\r\ncount\r\n:")
+    refused = b"".join(iter(lambda: other.read(1), b"\r"))
+    assert 0 < int(refused) <= 20 * 16
+    wrong = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"
+    for c in strangers:
+        c.expect(wrong * 500)
+    strangers[0].send("AUTH secret", *["PING"] * 100).expect(OK + PONG * 100)
+
+
 HTTP = b"%b / HTTP/1.1\r\nHost: localhost:6379\r\nContent-Type: text/plain\r\n\r\nSET k evil\r\n"
 
 
