@@ -43,6 +43,7 @@
 #     outbox          finished ops, until they are logged and sent
 #     op              the op that is being made
 #     group_copy      consumer groups as they are elsewhere
+#     produced        idempotent ids of streams
 #     sizes           how large an op may become
 #     pending         the causal buffer: ops that may not be applied yet
 #     effects         making effects (local commands)
@@ -103,6 +104,7 @@ include "core/record.pxi"
 include "core/outbox.pxi"
 include "core/op.pxi"
 include "core/group_copy.pxi"
+include "core/produced.pxi"
 include "core/sizes.pxi"
 include "core/pending.pxi"
 include "core/effects.pxi"

@@ -284,6 +284,14 @@ SETID_BELOW_GIVEN = ("ERR The ID specified in XSETID is smaller than the provide
                      "max_deleted_entry_id")
 SETID_BELOW_DELETED = "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id"
 SETID_BELOW_TOP = "ERR The ID specified in XSETID is smaller than the target stream top item"
+IDMP_TWICE = "ERR IDMP/IDMPAUTO specified multiple times"
+IDMP_PRODUCER = "ERR IDMP requires a non-empty producer ID"
+IDMP_ID = "ERR IDMP requires a non-empty idempotent ID"
+IDMPAUTO_PRODUCER = "ERR IDMPAUTO requires a non-empty producer ID"
+IDMP_GIVEN = "ERR IDMP/IDMPAUTO can be used only with auto-generated IDs"
+IDMP_NOTHING = "ERR At least one parameter must be specified"
+IDMP_DURATION = "ERR IDMP-DURATION must be between 1 and 86400 seconds"
+IDMP_MAXSIZE = "ERR IDMP-MAXSIZE must be between 1 and 10000 entries"
 GROUP_OF_XREADGROUP = ("ERR The GROUP option is only supported by XREADGROUP. You called XREAD "
                        "instead.")
 NOACK_OF_XREADGROUP = ("ERR The NOACK option is only supported by XREADGROUP. You called XREAD "

@@ -5,13 +5,14 @@
 entries were removed.
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport UINT64_MAX, int64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint64_t
 from libc.string cimport strlen
 
 from crdtredis._core cimport (T_STREAM, Collection, ConsumerView, Element, GroupView, Kernel,
                               PendingView, StreamCursor, StreamId, group_count, group_find,
-                              group_next, pending_from, stream_added, stream_len,
-                              stream_max_deleted, stream_next, stream_seek, stream_top)
+                              group_next, idempotence_of, pending_from, produced_counts,
+                              stream_added, stream_len, stream_max_deleted, stream_next,
+                              stream_seek, stream_top)
 from crdtredis._engine cimport Call, is_word, native, refuse
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_free, span
@@ -115,6 +116,9 @@ cdef void xinfo_stream(Call *c) noexcept nogil:
     cdef int64_t count = ENTRIES_SHOWN, node = c.dispatch.encoding.stream_node, nodes
     cdef Collection *s
     cdef StreamCursor at
+    cdef size_t producers, ids
+    cdef uint64_t added, refused
+    cdef int told
     if not find_told(c, &s):
         return
     if full and ((c.argc != 4 and c.argc != 6) or not is_word(c.argv[3], "FULL")
@@ -127,7 +131,8 @@ cdef void xinfo_stream(Call *c) noexcept nogil:
         count = ENTRIES_SHOWN
     node = node if node > 0 else 100
     nodes = (<int64_t>stream_len(s) + node - 1) // node
-    reply_map(c.reply, 9 if full else 10)
+    told = produced_counts(k, s, &producers, &ids, &added, &refused)
+    reply_map(c.reply, (9 if full else 10) + (6 if told else 0))
     reply_word(c, "length")
     reply_int(c.reply, stream_len(s))
     reply_word(c, "radix-tree-keys")
@@ -143,6 +148,13 @@ cdef void xinfo_stream(Call *c) noexcept nogil:
     reply_word(c, "recorded-first-entry-id")
     stream_seek(k, s, least, 0, &at)
     reply_id(c, at.id if stream_next(&at) else least)
+    if told:
+        reply_word_int(c, "idmp-duration", idempotence_of(k, s).seconds)
+        reply_word_int(c, "idmp-maxsize", idempotence_of(k, s).most)
+        reply_word_int(c, "pids-tracked", producers)
+        reply_word_int(c, "iids-tracked", ids)
+        reply_word_int(c, "iids-added", added)
+        reply_word_int(c, "iids-duplicates", refused)
     if full:
         reply_word(c, "entries")
         reply_range(c, s, least, most, count, 0, 0)

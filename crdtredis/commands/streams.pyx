@@ -20,9 +20,12 @@ from libc.stdlib cimport qsort
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport (Collection, Element, Kernel, STREAM_ID, StreamCursor, StreamId,
-                              StreamPlace, T_STREAM, group_count, key_collection, key_find,
-                              key_prepare, member_remove, op_room, put_id, references_remove,
+from crdtredis._core cimport (Collection, Element, Idempotence, KNOWN_MOST, Kernel,
+                              PRODUCED_EFFECTS, PRODUCED_ROOM, SECONDS_MOST, STREAM_ID,
+                              StreamCursor, StreamId, StreamPlace, T_STREAM, group_count,
+                              idempotence_of, idempotence_set, key_collection, key_find,
+                              key_prepare, member_remove, op_room, produced_find, produced_name,
+                              produced_name_hashed, produced_put, put_id, references_remove,
                               references_size, stream_add, stream_added, stream_after, stream_end,
                               stream_len, stream_max_deleted, stream_next, stream_place,
                               stream_remove, stream_seek, stream_set_id, stream_star, stream_top,
@@ -41,7 +44,9 @@ from crdtredis.commands.stream_references cimport (ACKED, DELREF, KEEPREF, NO_RE
                                                    References, references_option, unreferenced)
 from crdtredis.errors cimport (CLAIM_OF_XREADGROUP, ENTRIES_ADDED_NEGATIVE, ENTRIES_ADDED_SMALL,
                                GROUP_OF_XREADGROUP, ID_EXHAUSTED, ID_INVALID, ID_NOT_ABOVE,
-                               ID_ZERO, INTERVAL_END, INTERVAL_START, LIMIT_ALONE,
+                               ID_ZERO, IDMP_DURATION, IDMP_GIVEN, IDMP_ID, IDMP_MAXSIZE,
+                               IDMP_NOTHING, IDMP_PRODUCER, IDMP_TWICE, IDMPAUTO_PRODUCER,
+                               INTERVAL_END, INTERVAL_START, LIMIT_ALONE,
                                LIMIT_ARGUMENT_NEGATIVE, LIMIT_EXACT, MAXLEN_AND_MINID,
                                MAXLEN_NEGATIVE, NEW_OF_XREADGROUP, NOACK_OF_XREADGROUP,
                                NO_STRATEGY, NO_SUCH_KEY, SETID_BELOW_DELETED, SETID_BELOW_GIVEN,
@@ -101,6 +106,8 @@ cdef struct Adding:
     int64_t length              # MAXLEN
     StreamId least              # MINID
     References references
+    int producer                # IDMP, IDMPAUTO: argv that names it; 0: none
+    int iid                     # likewise; 0: what is added tells
 
 
 cdef int read_strategy(Call *c, int *i, Adding *a) noexcept nogil:
@@ -124,6 +131,24 @@ cdef int read_strategy(Call *c, int *i, Adding *a) noexcept nogil:
         return 0
     a.strategy = TRIM_MAXLEN if is_length else TRIM_MINID
     return 1
+
+
+cdef int read_producer(Call *c, int *i, Adding *a) noexcept nogil:
+    """IDMP or IDMPAUTO, which argv[*i] is, with what follows; 0 after a refusal."""
+    cdef int is_auto = is_word(c.argv[i[0]], "IDMPAUTO")
+    if a.producer:
+        refuse(c, IDMP_TWICE)
+        return 0
+    a.producer = i[0] + 1
+    a.iid = 0 if is_auto else i[0] + 2
+    i[0] += 1 if is_auto else 2
+    if c.argv[a.producer].n == 0:
+        refuse(c, IDMPAUTO_PRODUCER if is_auto else IDMP_PRODUCER)
+    elif not is_auto and c.argv[a.iid].n == 0:
+        refuse(c, IDMP_ID)
+    else:
+        return 1
+    return 0
 
 
 cdef int read_adding(Call *c, int adds, Adding *a) noexcept nogil:
@@ -151,6 +176,10 @@ cdef int read_adding(Call *c, int adds, Adding *a) noexcept nogil:
             a.references = references_option(c.argv[i])
         elif adds and is_word(c.argv[i], "NOMKSTREAM"):
             a.only_existing = 1
+        elif adds and ((more and is_word(c.argv[i], "IDMPAUTO"))
+                       or (i + 2 < c.argc and is_word(c.argv[i], "IDMP"))):
+            if not read_producer(c, &i, a):
+                return 0
         elif adds:
             if not read_id(c, c.argv[i], &a.id, 0, &a.whole):
                 return 0
@@ -166,6 +195,8 @@ cdef int read_adding(Call *c, int adds, Adding *a) noexcept nogil:
         refuse(c, NO_STRATEGY)
     elif limited and not a.about:
         refuse(c, LIMIT_EXACT)
+    elif a.producer and a.given:
+        refuse(c, IDMP_GIVEN)
     else:
         if a.about and not limited:
             node = c.dispatch.encoding.stream_node
@@ -350,13 +381,22 @@ cdef int64_t trim(Call *c, Element *e, const Adding *a) noexcept nogil:
     return n
 
 
+cdef void name_produced(Call *c, const Adding *a, int first, Buffer *name) noexcept nogil:
+    """By what it is known that a producer has added this. first: of the fields."""
+    memset(name, 0, sizeof(Buffer))
+    if a.iid:
+        produced_name(name, c.argv[a.producer], c.argv[a.iid])
+    elif a.producer:
+        produced_name_hashed(name, c.argv[a.producer], c.argv + first, c.argc - first)
+
+
 cdef void xadd(Call *c) noexcept nogil:
     cdef Kernel *k = c.kernel
     cdef Span key = c.argv[1]
     cdef Adding a
     cdef Collection *s
     cdef Element *e
-    cdef Buffer fields
+    cdef Buffer fields, name
     cdef int first = read_adding(c, 1, &a) + 1, i
     if first == 1:
         return
@@ -371,9 +411,16 @@ cdef void xadd(Call *c) noexcept nogil:
     if s == NULL and a.only_existing:
         reply_null(c.reply)
         return
-    if not trim_room(c, s, &a, 3, args_size(c, first) + 10 * <size_t>(c.argc - first)):
+    name_produced(c, &a, first, &name)
+    if a.producer and produced_find(k, s, span(name.p, name.n), &a.id):
+        c.changes = 0
+        reply_id(c, a.id)
+        buffer_free(&name)
         return
-    if not choose_id(c, s, &a):
+    if (not trim_room(c, s, &a, 3 + PRODUCED_EFFECTS, args_size(c, first) + (
+            PRODUCED_ROOM if a.producer else 0) + 10 * <size_t>(c.argc - first))
+            or not choose_id(c, s, &a)):
+        buffer_free(&name)
         return
     memset(&fields, 0, sizeof(Buffer))
     put_varint(&fields, (c.argc - first) // 2)
@@ -382,10 +429,57 @@ cdef void xadd(Call *c) noexcept nogil:
     e = key_prepare(k, c.db, key, e, T_STREAM)
     e = stream_add(k, c.db, key, e, a.id, span(fields.p, fields.n))
     buffer_free(&fields)
+    if a.producer:
+        e = produced_put(k, c.db, key, e, span(name.p, name.n), a.id)
+    buffer_free(&name)
     c.changes = 1
     if a.strategy != TRIM_NOT:
         trim(c, e, &a)
     reply_id(c, a.id)
+
+
+cdef void xcfgset(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef int64_t seconds = 0, most = 0
+    cdef Idempotence said, before
+    cdef Collection *s
+    cdef Element *e
+    cdef int i
+    if c.argc == 2:
+        refuse(c, IDMP_NOTHING)
+        return
+    for i in range(2, c.argc, 2):
+        if i + 1 < c.argc and is_word(c.argv[i], "IDMP-DURATION"):
+            if not read_int(c, c.argv[i + 1], &seconds):
+                return
+            if not 0 < seconds <= SECONDS_MOST:
+                refuse(c, IDMP_DURATION)
+                return
+        elif i + 1 < c.argc and is_word(c.argv[i], "IDMP-MAXSIZE"):
+            if not read_int(c, c.argv[i + 1], &most):
+                return
+            if not 0 < most <= KNOWN_MOST:
+                refuse(c, IDMP_MAXSIZE)
+                return
+        else:
+            refuse_syntax(c)
+            return
+    if find_members(c, c.argv[1], T_STREAM, &e, &s) == REFUSED:
+        return
+    if s == NULL:
+        refuse(c, NO_SUCH_KEY)
+        return
+    said = before = idempotence_of(k, s)
+    said.seconds = seconds if seconds else before.seconds
+    said.most = most if most else before.most
+    c.changes = 0
+    if said.seconds != before.seconds or said.most != before.most:
+        if not op_room(k, c.db, 2, c.argv[1].n, 64):
+            return
+        e = key_prepare(k, c.db, c.argv[1], e, T_STREAM)
+        idempotence_set(k, c.db, c.argv[1], e, said)
+        c.changes = 1
+    reply_ok(c.reply)
 
 
 # ---- removing ------------------------------------------------------------------------------------
@@ -723,15 +817,22 @@ cdef void refuse_subcommand(Call *c, const char *container) noexcept nogil:
 # ---- registration --------------------------------------------------------------------------------
 _of_one_key = partial(command, keys=(1, 1, 1), group="stream", since="5.0.0")
 
-_of_one_key("XADD key [NOMKSTREAM] [KEEPREF | DELREF | ACKED] [<MAXLEN | MINID> [= | ~] "
-            "threshold [LIMIT count]] <* | id> <field value>...", arity=-5,
+_of_one_key("XADD key [NOMKSTREAM] [KEEPREF | DELREF | ACKED] [IDMPAUTO producer | IDMP producer "
+            "id] [<MAXLEN | MINID> [= | ~] threshold [LIMIT count]] <* | id> <field value>...",
+            arity=-5,
             flags="write denyoom fast", access="RW update",
             tips="nondeterministic_output",
             complexity="O(1), and O(N) with N entries that are trimmed",
             summary="Appends an entry; answers its id.",
             replicas="Concurrent entries are all kept. Ids made by `*` are unique over all "
                      "replicas; of two entries with the same explicit id the later shows. Trimming "
-                     "removes what this replica had seen up to an id.")(native(xadd))
+                     "removes what this replica had seen up to an id. IDMP finds what was added at "
+                     "any replica, once it has come here.")(native(xadd))
+_of_one_key("XCFGSET key [IDMP-DURATION seconds] [IDMP-MAXSIZE count]", arity=-2,
+            flags="write denyoom fast", access="RW update", since="8.6.0",
+            summary="Sets how long and how many idempotent ids are known, of each producer.",
+            replicas="Of concurrent ones the later holds; each forgets the ids that its replica "
+                     "had seen.")(native(xcfgset))
 _of_one_key("XTRIM key <MAXLEN | MINID> [= | ~] threshold [LIMIT count] "
             "[KEEPREF | DELREF | ACKED]", arity=-4, flags="write",
             access="RW delete", tips="nondeterministic_output",

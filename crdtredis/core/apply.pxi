@@ -46,6 +46,7 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
     if c.type == T_GROUPS:
         order_free(&groups_data(c).by_owner)
         order_free(&groups_data(c).by_time)
+        order_free(&groups_data(c).produced)
     if c.cells:
         while decode_observed(&p, counts.p + counts.n, &s) == 1:
             slot = actors_find(&k.actors, s.actor)
@@ -303,7 +304,7 @@ cdef Element *apply_to_stream(Kernel *k, const Applying *op, const Effect *x,
         return e
     if groups != NULL and groups_data(groups).said_by == make_dot(op.slot, op.seq):
         mark_added(k, op, groups, id_of(x.name.p))
-    if groups != NULL and not there:
+    if groups != NULL and not there and not id_below(stream_of(c).newest, id_of(x.name.p)):
         record_returns(k, groups, id_of(x.name.p))
     if not there:
         stream_arrived(k, element_collection(e, T_STREAM), e.hash, x.name, hash, op.local)

@@ -549,7 +549,8 @@ cdef int key_copy(Kernel *k, Element *e, uint32_t to_db, Span to, size_t bytes) 
     if w.type == T_STREAM:
         there = put_head(k, to_db, to, there, w.c)
         groups_carry(k, w.c, &groups)
-        groups_put(k, to_db, to, there, span(groups.p, groups.n))
+        there = groups_put(k, to_db, to, there, span(groups.p, groups.n))
+        there = produced_copy(k, w.c, to_db, to, there)
         buffer_free(&groups)
     if deadline >= 0:
         key_expire(k, to_db, key_find(k, to_db, to), deadline)

@@ -254,6 +254,27 @@ cdef void apply_ack(Kernel *k, const Applying *op, const Effect *x, Collection *
     buffer_free(&head)
 
 
+cdef void apply_forget(Kernel *k, const Applying *op, const Effect *x,
+                       Collection *c) noexcept nogil:
+    """Ids of producers that op observed."""
+    cdef const char *p = x.value.p
+    cdef const char *end = x.value.p + x.value.n
+    cdef char letter = G_PRODUCED
+    cdef Buffer name
+    cdef Effect y
+    cdef Element *m
+    cdef Span s
+    memset(&name, 0, sizeof(Buffer))
+    member_effect(&y, x, REMOVE)
+    if x.value.n == 0:
+        remove_behind(k, op, &y, c, span(&letter, 1))
+    while p < end and get_bytes(&p, end, &s):
+        m = table_find(&c.table, s.p, s.n, key_hash(k, s.p, s.n))
+        if m != NULL:
+            member_remove_observed(k, op, &y, c, m, &name)
+    buffer_free(&name)
+
+
 cdef Element *apply_to_groups(Kernel *k, const Applying *op, const Effect *x,
                               Element *e) noexcept nogil:
     cdef Database *d = &k.db[x.db]
@@ -261,6 +282,8 @@ cdef Element *apply_to_groups(Kernel *k, const Applying *op, const Effect *x,
     cdef int letter = x.name.p[0], was_live
     if letter == G_GROUP:
         return apply_create(k, op, x, e)
+    if letter == G_PRODUCED:
+        return apply_to_member(k, op, x, e)
     if c == NULL:
         return e
     if letter == G_DELIVER or letter == G_CONSUMER:
@@ -270,6 +293,8 @@ cdef Element *apply_to_groups(Kernel *k, const Applying *op, const Effect *x,
     was_live = element_live(e)
     if letter == G_SETID:
         apply_setid(k, op, x, c)
+    elif letter == G_FORGET:
+        apply_forget(k, op, x, c)
     else:
         apply_ack(k, op, x, c, letter)
     return reencode(k, &d.table, &d.live, e, was_live)

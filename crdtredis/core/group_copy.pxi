@@ -12,6 +12,8 @@
 #     ASSIGN "c" group    a consumer: when it was seen and, in place of deliveries, active
 #     ASSIGN "a" group    XACK: the ids
 #     ASSIGN "x" group    XGROUP DELCONSUMER: the consumer, and the ids of its records
+#     ASSIGN "i" name     an idempotent id of a producer: the id of its entry (core/produced.pxi)
+#     ASSIGN "f"          names of such that are forgotten; none: all
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t

@@ -28,7 +28,7 @@ cdef struct ConsumerView:
     size_t pending
 
 cdef enum:
-    GONE_MOST = 1 << 16
+    GONE_MOST = 1 << 14
 
 cdef struct PendingView:
     StreamId id

@@ -46,6 +46,9 @@ cdef struct Groups:
     # by group and name, when a consumer called here last (ms)
     Table calls
     Buffer marks            # Marks of the group that was looked at last,
+    # Idempotent ids (core/produced.pxi) by producer and age
+    Order produced
+    size_t looked           # which of them was looked at last
     size_t loaded           # so many; the first is of the latest CREATE
     StreamId passed         # of a walk: the entry that it came to last,
     int some                # if any,

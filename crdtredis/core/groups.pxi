@@ -109,6 +109,9 @@ cdef enum:
     G_CLAIM = 111           # "o"
     G_ACK = 97              # "a"
     G_DISMISS = 120         # "x"
+    # idempotent ids: see core/produced.pxi
+    G_PRODUCED = 105        # "i", of a member,
+    G_FORGET = 102          # "f": of an effect, which lists such; all where it lists none
     CREATE_ID = 16          # bytes that name a CREATE: its actor's id and its seq
     # of a delivery
     G_NO_RECORDS = 1
@@ -435,6 +438,8 @@ cdef int groups_name_sound(Span name) noexcept nogil:
     cdef Span s
     if name.n == 0 or name.p[0] == G_GROUP:
         return name.n > 0
+    if name.p[0] == G_PRODUCED:
+        return get_bytes(&p, end, &s) and s.n > 0 and p < end
     if (name.p[0] != G_CONSUMER and name.p[0] != G_RECORD) or not get_bytes(&p, end, &s):
         return 0
     if name.p[0] == G_RECORD:
@@ -634,9 +639,40 @@ cdef void time_record(Kernel *k, Groups *g, Element *m) noexcept nogil:
             keep_places(k, g, name_group(m), &places)
 
 
+cdef inline int is_produced(Element *m) noexcept nogil:
+    return element_klen(m) and element_key(m)[0] == G_PRODUCED
+
+
+cdef int64_t born_at(Element *m) noexcept nogil:
+    """ms since 1970, of the last write."""
+    cdef int64_t at = 0
+    cdef size_t i = 0
+    cdef Said w
+    while nth_write(m, i, &w):
+        i += 1
+        at = max(at, <int64_t>(w.stamp >> 16))
+    return at
+
+
+cdef Span producer_head(Element *m) noexcept nogil:
+    """What the names of all ids of the same producer begin with."""
+    cdef const char *p = element_key(m) + 1
+    cdef Span s
+    get_bytes(&p, element_key(m) + element_klen(m), &s)
+    return span(element_key(m), p - element_key(m))
+
+
+cdef uint64_t produced_key(Kernel *k, Element *m) noexcept nogil:
+    return time_key(k, producer_head(m), born_at(m))
+
+
 cdef void order_records(Kernel *k, Collection *c, Element *m, int there) noexcept nogil:
-    """By owner and by time."""
+    """By owner and by time; ids of producers by their age."""
     cdef Groups *g = groups_data(c)
+    if is_produced(m) and there:
+        order_insert(&g.produced, produced_key(k, m), m)
+    elif is_produced(m):
+        order_remove(&g.produced, produced_key(k, m), m)
     if not is_record(m):
         return
     if there:
@@ -1107,6 +1143,14 @@ cdef int groups_sound(const Effect *x) noexcept nogil:
     cdef Given g
     if x.kind == INCREMENT or x.observed.n or (x.kind == REMOVE and letter != G_GROUP):
         return 0
+    if letter == G_PRODUCED:
+        return groups_name_sound(x.name) and x.value.n == STREAM_ID
+    if letter == G_FORGET:
+        while p < end:
+            if not get_bytes(&p, end, &s) or s.n == 0 or s.p[0] != G_PRODUCED or (
+                    not groups_name_sound(s)):
+                return 0
+        return 1
     if letter == G_GROUP or letter == G_SETID:
         if x.kind == REMOVE:
             return x.value.n == 0
@@ -1130,6 +1174,8 @@ cdef int groups_value_sound(Span name, Span value) noexcept nogil:
     cdef Owned own
     cdef Marks m
     cdef int sound
+    if name.p[0] == G_PRODUCED:
+        return value.n == STREAM_ID
     if name.p[0] == G_RECORD:
         return owned_decode(value, &own)
     if name.p[0] == G_CONSUMER:
@@ -1144,7 +1190,7 @@ cdef int groups_free_some(Collection *c, int *most) noexcept nogil:
     cdef Groups *g = groups_data(c)
     cdef size_t i
     if (order_free_some(order_of(c), most) or order_free_some(&g.by_owner, most)
-            or order_free_some(&g.by_time, most)):
+            or order_free_some(&g.by_time, most) or order_free_some(&g.produced, most)):
         return 1
     table_clear(&g.places, free_visited, NULL)
     table_clear(&g.calls, free_visited, NULL)
@@ -1162,7 +1208,8 @@ cdef void groups_forget(Collection *c) noexcept nogil:
 
 cdef size_t groups_memory(Collection *c) noexcept nogil:
     cdef Groups *g = groups_data(c)
-    return zset_memory(c) + order_memory(&g.by_owner) + order_memory(&g.by_time)
+    return (zset_memory(c) + order_memory(&g.by_owner) + order_memory(&g.by_time)
+            + order_memory(&g.produced))
 
 
 cdef int groups_check(Kernel *k, Collection *c) noexcept nogil:
@@ -1172,10 +1219,10 @@ cdef int groups_check(Kernel *k, Collection *c) noexcept nogil:
     cdef Item *owned
     cdef Span name
     cdef Said w
-    cdef size_t i, rank, records = 0
+    cdef size_t i, rank, records = 0, ids = 0
     if order_of(c).n != c.live or table_count(&c.table) != c.live:
         return 1
-    if order_check(&groups_data(c).by_owner):
+    if order_check(&groups_data(c).by_owner) or order_check(&groups_data(c).produced):
         return 5
     while item != NULL:
         name = element_name(item.e)
@@ -1188,6 +1235,12 @@ cdef int groups_check(Kernel *k, Collection *c) noexcept nogil:
             i += 1
             if not groups_value_sound(name, w.value):
                 return 4
+        if is_produced(item.e):
+            ids += 1
+            rank = order_rank(&groups_data(c).produced, produced_key(k, item.e), name)
+            owned = order_at(&groups_data(c).produced, rank, &other)
+            if owned == NULL or owned.e != item.e:
+                return 7
         if is_record(item.e):
             records += 1
             rank = order_rank(&groups_data(c).by_owner, record_key(k, item.e), name)
@@ -1202,6 +1255,8 @@ cdef int groups_check(Kernel *k, Collection *c) noexcept nogil:
     if order_check(&groups_data(c).by_time) or (groups_data(c).by_time.n
                                                 != (records if groups_data(c).timed else 0)):
         return 6
+    if ids != groups_data(c).produced.n:
+        return 7
     return 0 if records == groups_data(c).by_owner.n else 5
 
 

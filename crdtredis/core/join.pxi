@@ -563,7 +563,7 @@ cdef int create_went(Joining *j, Collection *c, Span name) noexcept nogil:
     cdef uint64_t actor, seq, dot
     cdef Element *g
     cdef Said w
-    if name.p[0] == G_GROUP:
+    if name.p[0] != G_CONSUMER and name.p[0] != G_RECORD:
         return 0
     memcpy(&actor, p, 8)
     memcpy(&seq, p + 8, 8)

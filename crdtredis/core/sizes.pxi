@@ -79,7 +79,7 @@ cdef size_t copy_size(Kernel *k, Element *e, size_t key) noexcept nogil:
     walk_shown(&w, k, e, WALK_FORWARDS)
     if w.type == T_STREAM:
         n += HEAD_EFFECTS
-        bytes += groups_size(k, w.c, key)
+        bytes += groups_size(k, w.c, key) + produced_size(w.c, key)
     while walk_next(&w):
         n += 1
         bytes += walk_value(k, &w).n

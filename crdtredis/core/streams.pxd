@@ -25,6 +25,8 @@ cdef struct Stream:
     # of how many ops of the log this state was when it was read; counts while recovering only
     uint64_t contains
     int floored             # `newest` has been raised to the floor of its key
+    uint64_t produced       # entries that this process has added under idempotent ids,
+    uint64_t refused        # and that it had already
     # From the one id to the other all came late: a long run of such that readers pass over.
     StreamId run_begin
     StreamId run_end

@@ -19,6 +19,7 @@
 #               then A: XSETID s 6-0 || B: XADD s 8-1   ->  {6-0, 8-1}: 8-1
 #     "d"   max-deleted-entry-id: likewise, of XDEL
 #     "a"   entries-added: a counter; XSETID .. ENTRIESADDED assigns to it
+#     "c"   what XCFGSET says: a register, two numbers in place of an id's
 #
 # Whatever was assigned at the same time, no stream is shown to end below what was deleted, or to
 # have had fewer entries than it has: clients and other servers rely on both.
@@ -65,7 +66,8 @@ from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 
 cdef enum:
     HEAD_DELETED = 100      # "d",
-    HEAD_ADDED = 97         # "a": names of members of a head; see also HEAD_TOP
+    HEAD_ADDED = 97         # "a",
+    HEAD_IDEMPOTENCE = 99   # "c": names of members of a head; see also HEAD_TOP
     LATE_SPARE = 1024       # late entries, more than twice the entries there, that are remembered
     LATE_RUN = 64           # late entries side by side that readers are to pass over at once
     LOW_BITS = 16
@@ -143,7 +145,7 @@ cdef int stream_star(Kernel *k, Collection *c, StreamId *id) noexcept nogil:
 # ---- the head ------------------------------------------------------------------------------------
 
 cdef Element *head_member(Collection *c, int name) noexcept nogil:
-    """Of stream c; NULL: there is none. It has three at the most."""
+    """Of stream c; NULL: there is none. It has four at the most."""
     cdef Collection *h = head_of(c)
     cdef size_t pos = 0
     cdef Element *m = table_next(&h.table, &pos) if h != NULL else NULL
@@ -556,7 +558,7 @@ cdef int stream_name_sound(Span name) noexcept nogil:
 
 cdef int head_name_sound(Span name) noexcept nogil:
     return name.n == 1 and (name.p[0] == HEAD_TOP or name.p[0] == HEAD_DELETED
-                            or name.p[0] == HEAD_ADDED)
+                            or name.p[0] == HEAD_ADDED or name.p[0] == HEAD_IDEMPOTENCE)
 
 
 cdef int head_value_sound(Span name, Span value) noexcept nogil:

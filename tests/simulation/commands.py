@@ -342,6 +342,11 @@ class Clients:
         if rng.random() < self.grouping:
             return self.groups(k, ids)
         x = rng.random()
+        if x < 0.08:
+            how = rng.choice([("IDMP", rng.choice("pq"), rng.choice("ab")), ("IDMPAUTO", "p")])
+            return ("XADD", k, *how, *rng.choice([(), ("MAXLEN", 3)]), "*", *pairs)
+        if x < 0.09:
+            return "XCFGSET", k, "IDMP-MAXSIZE", rng.choice([1, 2, 100])
         if x < 0.45 or stars and x < 0.55:
             bound = rng.choice([(), (), (), ("MAXLEN", 3), ("MAXLEN", "~", 2), ("MINID", ids[0])])
             return ("XADD", k, *rng.choice([(), (), ("NOMKSTREAM",)]), *bound,
