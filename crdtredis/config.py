@@ -126,6 +126,12 @@ class Config:
             config.warnings.append("tls_cert_file and tls_key_file have no effect, since "
                                    "enable_tls is off and there is no tls_port: all is in the "
                                    "clear")
+        tokens = [config.auth_token]
+        for name in ("operator_token", "metrics_token"):        # not to be changed later
+            if config.values[name] and config.values[name] in tokens:
+                config.warnings.append(f"{name}: another token is the same, so it opens all that "
+                                       "the other does")
+            tokens.append(config.values[name])
         found += config._together(config.values)
         if found:
             raise ConfigError(found)

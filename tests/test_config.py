@@ -358,6 +358,16 @@ def test_safety_holds_at_run_time():
     config.set_texts([("protected-mode", "no"), ("requirepass", "")])
 
 
+def test_tokens_that_are_the_same_open_the_same():
+    for name, others in (("operator_token", ["auth_token"]),
+                         ("metrics_token", ["auth_token", "operator_token"])):
+        for other in others:
+            tokens = {"auth_token": "a", "operator_token": "b", "metrics_token": "c"}
+            warning, = Config.of(**tokens | {name: tokens[other]}).warnings
+            assert warning.startswith(f"{name}: another token is the same")
+    assert Config.of(**tokens).warnings == Config.of(auth_token="a").warnings == []
+
+
 def test_who_may_read_settings_has_no_token_by_it():
     tokens = {"auth_token": "a", "operator_token": "b", "metrics_token": "c"}
     config = Config.of(**tokens, requirepass="p")

@@ -80,6 +80,8 @@ log_refused = Sparing()
 def is_no_fault(record: logging.LogRecord) -> bool:
     """aiohttp logs malformed requests with a traceback, as if they were a fault here."""
     fault = record.exc_info[1] if record.exc_info else None
+    if isinstance(fault, web.RequestPayloadError):          # a body that nobody wants
+        fault = fault.__cause__
     if not isinstance(fault, HttpProcessingError):
         return True
     who = record.args[0] if isinstance(record.args, tuple) and record.args else None
