@@ -26,8 +26,8 @@ from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, repl
 from crdtredis.buffer cimport Span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit, read_int
 from crdtredis.commands.members cimport (end_removal, find_members, member_live, member_name,
-                                         members_shown, next_shown_member, read_members,
-                                         read_random, remove_members, reply_random)
+                                         members_shown, next_shown_member, read_member,
+                                         read_members, read_random, remove_members, reply_random)
 from crdtredis.commands.scanning cimport Scan, scan_add, scan_matches, scan_members
 from crdtredis.errors cimport (FIELDS_COUNT, FIELDS_MISSING, FIELDS_NOT_POSITIVE, HASH_NOT_FLOAT,
                                HASH_NOT_INTEGER, INCREMENT_NOT_FINITE, INCREMENT_OVERFLOW,
@@ -214,10 +214,7 @@ cdef void hincrbyfloat(Call *c) noexcept nogil:
 # ---- reading -------------------------------------------------------------------------------------
 cdef inline int read_field(Call *c, Element **m) noexcept nogil:
     """The field argv[2] of argv[1]; *m is NULL unless FOUND."""
-    cdef Collection *h
-    cdef int found = read_members(c, c.argv[1], T_HASH, &h)
-    m[0] = member_find(c.kernel, h, c.argv[2]) if found == FOUND else NULL
-    return MISSING if found == FOUND and m[0] == NULL else found
+    return read_member(c, c.argv[1], T_HASH, c.argv[2], m)
 
 
 cdef void hget(Call *c) noexcept nogil:

@@ -18,11 +18,11 @@ from libc.string cimport memcpy, memset
 
 from crdtredis._core cimport (E_PLAIN, MANY_LIVE, T_NONE, Collection, Element, Kernel, Table,
                               element_key, element_klen, element_name, key_collection, key_deadline,
-                              key_delete, key_find, key_prepare, key_type, key_visible, member_find,
-                              member_lapsed, member_random, member_remove, member_set,
-                              members_lapsed, next_random, op_room, removal_size, table_add,
-                              table_clear, table_count, table_find, table_init, table_next,
-                              value_live)
+                              key_delete, key_find, key_member, key_prepare, key_type,
+                              key_visible, member_find, member_lapsed, member_random,
+                              member_remove, member_set, members_lapsed, next_random, op_room,
+                              removal_size, table_add, table_clear, table_count, table_find,
+                              table_init, table_next, value_live)
 from crdtredis._engine cimport Call, is_word, refuse, refuse_int, refuse_syntax, refuse_type
 from crdtredis._resp cimport reply_array, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
@@ -67,6 +67,23 @@ cdef inline int read_members(Call *c, Span key, int type, Collection **out) noex
         if found == FOUND:
             touch(c, e)
     return found
+
+
+cdef inline int read_member(Call *c, Span key, int type, Span name, Element **m) noexcept nogil:
+    """Look up one member in order to read it: as read_members; *m is NULL unless FOUND."""
+    cdef Element *e = key_find(c.kernel, c.db, key)
+    cdef int there = key_type(c.kernel, e)
+    m[0] = NULL
+    if there == T_NONE:
+        c.stats.misses += 1
+        return MISSING
+    c.stats.hits += 1
+    if there != type:
+        refuse_type(c)
+        return REFUSED
+    touch(c, e)
+    m[0] = key_member(c.kernel, e, type, name)
+    return FOUND if m[0] != NULL else MISSING
 
 
 cdef inline int read_any(Call *c, Span key, int types, Collection **out) noexcept nogil:

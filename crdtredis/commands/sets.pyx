@@ -31,8 +31,8 @@ from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit
 from crdtredis.commands.members cimport (choose, end_removal, find_members, has_member, member_live,
                                          member_name, next_member, read_choice, read_count,
-                                         read_members, remove_member, remove_members, reply_random,
-                                         store_members)
+                                         read_member, read_members, remove_member,
+                                         remove_members, reply_random, store_members)
 from crdtredis.commands.scanning cimport Scan, scan_add, scan_matches, scan_members
 from crdtredis.errors cimport LIMIT_NEGATIVE, NUMKEYS_NOT_POSITIVE, TOO_MANY_KEYS
 from crdtredis.numbers cimport parse_int64
@@ -118,9 +118,10 @@ cdef void scard(Call *c) noexcept nogil:
 
 
 cdef void sismember(Call *c) noexcept nogil:
-    cdef Collection *s
-    if read_members(c, c.argv[1], T_SET, &s) != REFUSED:
-        reply_int(c.reply, s != NULL and member_find(c.kernel, s, c.argv[2]) != NULL)
+    cdef Element *m
+    cdef int found = read_member(c, c.argv[1], T_SET, c.argv[2], &m)
+    if found != REFUSED:
+        reply_int(c.reply, found == FOUND)
 
 
 cdef void smismember(Call *c) noexcept nogil:

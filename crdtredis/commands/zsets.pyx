@@ -37,8 +37,8 @@ from crdtredis._resp cimport (format_double, parse_double, reply_array, reply_bu
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, read_int
 from crdtredis.commands.members cimport (find_first, find_members, member_live, member_name,
-                                         read_count, read_members, read_pops, read_random,
-                                         remove_member, remove_members, reply_members_header,
+                                         read_count, read_member, read_members, read_pops,
+                                         read_random, remove_member, remove_members, reply_members_header,
                                          reply_random)
 from crdtredis.commands.scanning cimport Scan, scan_add, scan_matches, scan_members
 from crdtredis.commands.scored cimport (CH, GT, INCR, LT, NX, XX, Scored, add_scored, reply_scored,
@@ -492,8 +492,7 @@ cdef void zcard(Call *c) noexcept nogil:
         reply_int(c.reply, z.live if z != NULL else 0)
 
 
-cdef inline void reply_score(Call *c, Collection *z, Span name) noexcept nogil:
-    cdef Element *m = member_find(c.kernel, z, name) if z != NULL else NULL
+cdef inline void reply_score(Call *c, Element *m) noexcept nogil:
     if m != NULL:
         reply_double(c.reply, member_score(c.kernel, m))
     else:
@@ -501,9 +500,9 @@ cdef inline void reply_score(Call *c, Collection *z, Span name) noexcept nogil:
 
 
 cdef void zscore(Call *c) noexcept nogil:
-    cdef Collection *z
-    if read_members(c, c.argv[1], T_ZSET, &z) != REFUSED:
-        reply_score(c, z, c.argv[2])
+    cdef Element *m
+    if read_member(c, c.argv[1], T_ZSET, c.argv[2], &m) != REFUSED:
+        reply_score(c, m)
 
 
 cdef void zmscore(Call *c) noexcept nogil:
@@ -513,7 +512,7 @@ cdef void zmscore(Call *c) noexcept nogil:
         return
     reply_array(c.reply, c.argc - 2)
     for i in range(2, c.argc):
-        reply_score(c, z, c.argv[i])
+        reply_score(c, member_find(c.kernel, z, c.argv[i]) if z != NULL else NULL)
 
 
 cdef void rank(Call *c, Direction direction) noexcept nogil:

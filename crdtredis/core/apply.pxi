@@ -200,11 +200,11 @@ cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
         table_add(&d.table, e)
     was_live = element_live(e)
     if x.kind == REMOVE:
-        c = element_collection(e, x.type)
+        c = element_collection(k, e, x.type)
         m = table_find(&c.table, name.p, name.n, hash) if c != NULL else NULL
         if m == NULL:
             if x.type == T_HASH:
-                register_remove(k, op, element_collection(e, T_DEADLINES), name, hash)
+                register_remove(k, op, element_collection(k, e, T_DEADLINES), name, hash)
                 return reencode(k, &d.table, &d.live, e, was_live)
             return e
     else:
@@ -283,7 +283,7 @@ cdef Element *apply_to_stream(Kernel *k, const Applying *op, const Effect *x,
     """Effects on entries. What adds one assigns to the top, too, and may count: those are effects
     on cells of the head."""
     cdef uint32_t hash = key_hash(k, x.name.p, x.name.n)
-    cdef Collection *c = element_collection(e, T_STREAM) if e != NULL else NULL
+    cdef Collection *c = element_collection(k, e, T_STREAM) if e != NULL else NULL
     cdef int there = c != NULL and table_find(&c.table, x.name.p, x.name.n, hash) != NULL
     cdef Collection *groups = groups_of(c) if c != NULL else NULL
     cdef char name
@@ -294,7 +294,7 @@ cdef Element *apply_to_stream(Kernel *k, const Applying *op, const Effect *x,
         if x.kind == REMOVE or there:
             groups_cut(k, op, groups, id_of(x.name.p), id_of(x.name.p))
         e = apply_to_member(k, op, x, e)
-    c = element_collection(e, T_STREAM) if e != NULL else NULL
+    c = element_collection(k, e, T_STREAM) if e != NULL else NULL
     if groups != NULL and there and c != NULL and table_find(&c.table, x.name.p, x.name.n,
                                                              hash) != NULL:
         forget_places(groups)
@@ -307,7 +307,7 @@ cdef Element *apply_to_stream(Kernel *k, const Applying *op, const Effect *x,
     if groups != NULL and not there and not id_below(stream_of(c).newest, id_of(x.name.p)):
         record_returns(k, groups, id_of(x.name.p))
     if not there:
-        stream_arrived(k, element_collection(e, T_STREAM), e.hash, x.name, hash, op.local)
+        stream_arrived(k, element_collection(k, e, T_STREAM), e.hash, x.name, hash, op.local)
     memset(&y, 0, sizeof(Effect))
     y.kind = ASSIGN
     y.type = T_STREAM_HEAD
@@ -332,7 +332,7 @@ cdef Element *apply_trim(Kernel *k, const Applying *op, const Effect *x,
                          Element *e) noexcept nogil:
     """Of all entries up to an id what op observed goes."""
     cdef Database *d = &k.db[x.db]
-    cdef Collection *c = element_collection(e, T_STREAM) if e != NULL else NULL
+    cdef Collection *c = element_collection(k, e, T_STREAM) if e != NULL else NULL
     cdef Collection *groups = groups_of(c) if c != NULL else NULL
     cdef StreamId last = id_of(x.name.p), first
     cdef int was_live = element_live(e) if e != NULL else 0
@@ -416,12 +416,12 @@ cdef void apply_removal(Kernel *k, const Applying *op, const Effect *x, Element 
             remove_in(k, op, x, &d.table, &d.live, e)
         return
     was_live = element_live(e)
-    c = element_collections(e)
+    c = element_collections(k, e)
     while c != NULL:
         if x.kind == DELETE or (x.kind == CLEAR and x.type == shown_as(c.type)):
             collection_remove(k, op, c, x.observed)
         c = c.next
-    c = element_collection(e, T_DEADLINES)
+    c = element_collection(k, e, T_DEADLINES)
     if c != NULL:
         fields_reorder(k, c)
     if x.kind != CLEAR or x.type == T_STRING:
@@ -520,7 +520,7 @@ cdef void flush_count(Kernel *k, const Applying *op, uint32_t db,
     if e == NULL or slot == NO_SLOT:
         return
     if s.type != T_STRING:
-        c = element_collection(e, s.type)
+        c = element_collection(k, e, s.type)
         m = (table_find(&c.table, s.name.p, s.name.n, key_hash(k, s.name.p, s.name.n)) if c != NULL
              else NULL)
     if m == NULL or m.meta & E_PLAIN or not m.meta & E_VALUE:
@@ -598,7 +598,7 @@ cdef void apply_flush(Kernel *k, const Applying *op, const Effect *x) noexcept n
 
 cdef int removes_lapsed(Kernel *k, const Effect *x, Element *e) noexcept nogil:
     """Does it remove a field whose deadline has passed?"""
-    cdef Collection *c = element_collection(e, T_HASH) if e != NULL else NULL
+    cdef Collection *c = element_collection(k, e, T_HASH) if e != NULL else NULL
     cdef Element *m = NULL
     if c != NULL and members_lapsed(k, c):
         m = table_find(&c.table, x.name.p, x.name.n, key_hash(k, x.name.p, x.name.n))

@@ -202,6 +202,7 @@ cdef int check_kernel(Kernel *k) except -1:
     cdef size_t pos, live, expiring, subexpiring
     cdef Counted found
     cdef uint32_t i, timed
+    cdef int packed
     for db in range(DATABASES):
         d = &k.db[db]
         pos = live = timed = expiring = subexpiring = 0
@@ -214,9 +215,10 @@ cdef int check_kernel(Kernel *k) except -1:
             if not e.meta & E_ENTRY:
                 continue
             x = element_entry(e)
-            c = element_collections(e)
+            packed = key_open(k, e)
+            c = element_held(e)
             assert x != NULL or c != NULL, "a pointer to nothing"
-            fields = element_collection(e, T_DEADLINES)
+            fields = element_collection(k, e, T_DEADLINES)
             if x != NULL:
                 assert x.owner == e and x.db == db, "an entry that is not its element's"
                 if x.joint:
@@ -234,17 +236,19 @@ cdef int check_kernel(Kernel *k) except -1:
             if fields != NULL:
                 assert x != NULL, "deadlines of fields without an entry"
                 hash = fields_of(fields).hash
-                assert hash == element_collection(e, T_HASH), "deadlines of another hash"
+                assert hash == element_collection(k, e, T_HASH), "deadlines of another hash"
                 assert hash == NULL or hash.next == fields, "deadlines not behind their hash"
                 assert fields_due(k, fields) == NEVER or x.heap, "fields that nobody looks at"
-            assert (element_collection(e, T_STREAM_HEAD) == NULL
-                    or head_of(element_collection(e, T_STREAM)) != NULL), "a head without a stream"
-            assert (element_collection(e, T_GROUPS) == NULL
-                    or groups_of(element_collection(e, T_STREAM)) != NULL), \
+            assert (element_collection(k, e, T_STREAM_HEAD) == NULL
+                    or head_of(element_collection(k, e, T_STREAM)) != NULL), \
+                "a head without a stream"
+            assert (element_collection(k, e, T_GROUPS) == NULL
+                    or groups_of(element_collection(k, e, T_STREAM)) != NULL), \
                 "groups without a stream"
             while c != NULL:
                 check_collection(k, db, c, &found)
                 c = c.next
+            assert not packed or key_pack(k, e), "packed what cannot be"
         assert live == d.live, f"db {db}: {d.live} keys counted, {live} there"
         assert expiring == d.expiring, \
             f"db {db}: {d.expiring} deadlines counted, {expiring} there"
@@ -259,7 +263,7 @@ cdef int check_kernel(Kernel *k) except -1:
         assert timed == d.timed, f"db {db}: {d.timed} keys in the heap counted, {timed} there"
     for i in range(k.deadlines.n):
         x = k.deadlines.heap[i].entry
-        fields = element_collection(x.owner, T_DEADLINES)
+        fields = element_collection(k, x.owner, T_DEADLINES)
         assert x.heap == i + 1, "heap: an entry that does not know its place"
         assert k.deadlines.heap[i].at == min(
             key_due(k, x), fields_due(k, fields) if fields != NULL else <int64_t>NEVER), \

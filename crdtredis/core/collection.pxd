@@ -90,8 +90,6 @@ cdef inline Collection *groups_of(const Collection *stream) noexcept nogil:
         c = c.next
     return c if c != NULL and c.type == T_GROUPS else NULL
 
-# what the order of a sorted set compares
-cdef uint64_t score_sort_key(double score) noexcept nogil
 cdef double member_score(Kernel *k, Element *m) noexcept nogil
 # is it a field whose deadline has passed?
 cdef int member_lapsed(Kernel *k, const Collection *c, Element *m) noexcept nogil

@@ -15,9 +15,12 @@ from libc.string cimport memcpy, memset
 from crdtredis.buffer cimport Span, buffer_free, span
 
 
-cdef Collection *element_collection(Element *e, int type) noexcept nogil:
+cdef Collection *element_collection(Kernel *k, Element *e, int type) noexcept nogil:
     """What key e holds of this type, or NULL."""
-    cdef Collection *c = element_collections(e)
+    cdef Collection *c
+    if is_packed(e) and packed_type(e) != type:
+        return NULL
+    c = element_collections(k, e)
     while c != NULL and c.type != <uint32_t>type:
         c = c.next
     return c
@@ -25,29 +28,30 @@ cdef Collection *element_collection(Element *e, int type) noexcept nogil:
 
 cdef Collection *collection_open(Kernel *k, Element *e, int type) noexcept nogil:
     """The same, of E_ENTRY; a new one where there is none."""
-    cdef Collection *c = element_collection(e, type)
+    cdef Collection *c = element_collection(k, e, type)
     cdef const CollectionType *t = &types[type]
     if c == NULL:
         c = <Collection*>mem_zalloc(sizeof(Collection) + t.extra)
         c.type = type
         if t.open != NULL:
             t.open(k, c)
-        enter_collection(e, c)
+        enter_collection(k, e, c)
+        pack_later(k, e)
     return c
 
 
-cdef void enter_collection(Element *e, Collection *c) noexcept nogil:
+cdef void enter_collection(Kernel *k, Element *e, Collection *c) noexcept nogil:
     """Puts a new one under its key: the deadlines of fields right behind their hash, the head of a
     stream right behind that."""
-    cdef Collection *first = element_collections(e)
+    cdef Collection *first = element_collections(k, e)
     cdef Collection **at = &first
-    cdef Collection *hash = element_collection(e, T_HASH)
+    cdef Collection *hash = element_collection(k, e, T_HASH)
     if c.type == T_DEADLINES and hash != NULL:
         at = &hash.next
     elif c.type == T_STREAM_HEAD:
-        at = &element_collection(e, T_STREAM).next
+        at = &element_collection(k, e, T_STREAM).next
     elif c.type == T_GROUPS:
-        at = &element_collection(e, T_STREAM).next
+        at = &element_collection(k, e, T_STREAM).next
         if at[0] != NULL and at[0].type == T_STREAM_HEAD:
             at = &at[0].next
     elif c.type == T_HASH:
@@ -97,9 +101,11 @@ cdef inline int may_drop(Collection *c) noexcept nogil:
 
 cdef void drop_empty_collections(Kernel *k, Element *e) noexcept nogil:
     """Of E_ENTRY."""
-    cdef Collection *first = element_collections(e)
+    cdef Collection *first = element_held(e)
     cdef Collection **at = &first
     cdef Collection *c
+    if is_packed(e):
+        return
     while at[0] != NULL:
         c = at[0]
         if may_drop(c):
@@ -112,15 +118,6 @@ cdef void drop_empty_collections(Kernel *k, Element *e) noexcept nogil:
         else:
             at = &c.next
     element_put_collections(e, first)
-
-
-cdef uint64_t score_sort_key(double score) noexcept nogil:
-    """An integer that orders as the score does."""
-    cdef int64_t bits
-    if score == 0:
-        score = 0                          # -0 is 0
-    memcpy(&bits, &score, 8)
-    return <uint64_t>bits ^ (<uint64_t>1 << 63) if bits >= 0 else ~<uint64_t>bits
 
 
 cdef inline uint64_t big_endian(const char *p) noexcept nogil:

@@ -167,7 +167,7 @@ cdef int64_t fields_due(Kernel *k, Collection *deadlines) noexcept nogil:
 
 cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
     """When should this replica look at the key, or at a field?"""
-    cdef Collection *c = element_collection(x.owner, T_DEADLINES)
+    cdef Collection *c = element_collection(k, x.owner, T_DEADLINES)
     cdef int64_t due = key_due(k, x)
     cdef int64_t at = min(due, fields_due(k, c)) if c != NULL else due
     if at == NEVER:

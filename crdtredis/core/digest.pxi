@@ -112,10 +112,13 @@ cdef void digest_key(void *arg, Element *e) noexcept nogil:
     """A TableVisit: every cell under a key."""
     cdef Digest *d = <Digest*>arg
     cdef Walk w
+    cdef int packed = key_open(d.k, e)
     walk_key(&w, d.k, e)
     while walk_next_cell(&w):
         digest_place(d, &w, element_name(e))
     walk_end(&w)
+    if packed:
+        key_pack(d.k, e)
 
 
 cdef void digest_free(Digest *d) noexcept nogil:
@@ -193,9 +196,9 @@ cdef inline int was_scanned(const Element *e, uint64_t cursor) noexcept nogil:
 cdef void sum_key(void *arg, Element *e) noexcept nogil:
     """A TableVisit."""
     cdef Digesting *g = <Digesting*>arg
-    cdef Collection *c = element_collections(e)
+    cdef Collection *c = NULL if is_packed(e) else element_held(e)
     cdef Span key = element_name(e)
-    cdef size_t elements = 1
+    cdef size_t elements = 1 + (packed_n(e) if is_packed(e) else 0)
     cdef uint32_t bucket
     cdef size_t place
     cdef Walk w
@@ -264,7 +267,7 @@ cdef void sum_large(Digesting *g) noexcept nogil:
     g.d.sum = &g.sums[2 * head[0]]
     e = key_in(k, g.d.db, g.key)
     while e != NULL and e.meta & E_ENTRY and g.type < T_COUNT:
-        c = element_collection(e, g.type)
+        c = element_collection(k, e, g.type)
         more = c != NULL
         if more and g.type == T_LIST:
             more = sum_list(g, c)

@@ -54,7 +54,7 @@ cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value,
         bytes += removal_size(k, e)
     if not op_room(k, db, 1, key.n, bytes):
         return
-    if e != NULL and element_collections(e) != NULL:
+    if e != NULL and element_held(e) != NULL:
         e = replace_collections(k, db, key, e, keep_deadline)
     elif e != NULL and (keep_deadline or not key_visible(k, e)):
         e = prepare(k, db, key, e, 1)
@@ -258,7 +258,7 @@ cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type
     for other in range(T_COUNT):
         if shown_as(other) == type or e == NULL:
             continue
-        c = element_collection(e, other)
+        c = element_collection(k, e, other)
         if (other == T_STRING and value_live(e)) or (c != NULL and live_members(c)):
             begin_effect(k, &x, CLEAR, db, key)
             x.type = shown_as(other)
@@ -270,8 +270,8 @@ cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type
     return e
 
 
-cdef Element *member_of(Element *e, int type, Span name, uint32_t hash) noexcept nogil:
-    cdef Collection *c = element_collection(e, type) if e != NULL else NULL
+cdef Element *member_of(Kernel *k, Element *e, int type, Span name, uint32_t hash) noexcept nogil:
+    cdef Collection *c = element_collection(k, e, type) if e != NULL else NULL
     return table_find(&c.table, name.p, name.n, hash) if c != NULL else NULL
 
 
@@ -293,7 +293,8 @@ cdef Element *member_set(Kernel *k, uint32_t db, Span key, Element *e, int type,
     db = home_of(k, db, key, &e)
     begin_effect(k, &x, ASSIGN, db, key)
     x.value = value
-    return make_member(k, &x, e, member_of(e, type, name, key_hash(k, name.p, name.n)), type, name)
+    return make_member(k, &x, e, member_of(k, e, type, name, key_hash(k, name.p, name.n)), type,
+                       name)
 
 
 cdef Element *make_field_deadline(Kernel *k, uint32_t db, Span key, Element *e, Span name,
@@ -315,16 +316,16 @@ cdef Element *prepare_field(Kernel *k, uint32_t db, Span key, Element *e, Span n
     """As `prepare`, for a field. Where none has ever had a deadline, only a write that removes what
     says that there is none has anything to assert."""
     cdef uint32_t hash = key_hash(k, name.p, name.n)
-    cdef Collection *c = element_collection(e, T_DEADLINES) if e != NULL else NULL
+    cdef Collection *c = element_collection(k, e, T_DEADLINES) if e != NULL else NULL
     cdef Element *d = table_find(&c.table, name.p, name.n, hash) if c != NULL else NULL
-    cdef Element *m = member_of(e, T_HASH, name, hash)
+    cdef Element *m = member_of(k, e, T_HASH, name, hash)
     cdef int live = m != NULL and value_live(m)
     cdef Effect x
     cdef int64_t deadline
     cdef uint64_t stamp = 0
     cdef uint16_t actor = 0
     cdef int stated
-    if d != NULL and (not live or field_lapsed(k, element_collection(e, T_HASH), m)):
+    if d != NULL and (not live or field_lapsed(k, element_collection(k, e, T_HASH), m)):
         begin_effect(k, &x, REMOVE, db, key)
         return make_member(k, &x, e, m, T_HASH, name)
     if not live or (d == NULL and not removes_value):
@@ -343,7 +344,7 @@ cdef Element *field_keep(Kernel *k, uint32_t db, Span key, Element *e, Span name
     begin_effect(k, &x, ASSIGN, db, key)
     x.value = value
     x.keep = 1
-    return make_member(k, &x, e, member_of(e, T_HASH, name, key_hash(k, name.p, name.n)), T_HASH,
+    return make_member(k, &x, e, member_of(k, e, T_HASH, name, key_hash(k, name.p, name.n)), T_HASH,
                        name)
 
 
@@ -362,7 +363,7 @@ cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type,
     db = home_of(k, db, key, &e)
     if type == T_HASH:
         e = prepare_field(k, db, key, e, name, 0)
-    m = member_of(e, type, name, key_hash(k, name.p, name.n))
+    m = member_of(k, e, type, name, key_hash(k, name.p, name.n))
     begin_effect(k, &x, INCREMENT, db, key)
     x.type = type
     set_run(k, &x, m, step, wanted, shown)
@@ -374,7 +375,8 @@ cdef Element *member_remove(Kernel *k, uint32_t db, Span key, Element *e, int ty
     cdef Effect x
     db = home_of(k, db, key, &e)
     begin_effect(k, &x, REMOVE, db, key)
-    return make_member(k, &x, e, member_of(e, type, name, key_hash(k, name.p, name.n)), type, name)
+    return make_member(k, &x, e, member_of(k, e, type, name, key_hash(k, name.p, name.n)), type,
+                       name)
 
 
 cdef Element *make_element(Kernel *k, Effect *x, Element *e) noexcept nogil:
@@ -420,7 +422,7 @@ cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t i
     db = home_of(k, db, key, &e)
     turn_to(k, db >= HOME_DB)
     if e != NULL:
-        c = element_collection(e, T_LIST)
+        c = element_collection(k, e, T_LIST)
     if not list_place(k, c, index):
         return NULL                        # no op has been begun for it
     begin_effect(k, &x, ASSIGN, db, key)
@@ -434,7 +436,7 @@ cdef Element *list_remove(Kernel *k, uint32_t db, Span key, Element *e,
     db = home_of(k, db, key, &e)
     begin_effect(k, &x, REMOVE, db, key)
     k.scratch.position.n = 0
-    list_position(element_collection(e, T_LIST), index, &k.scratch.position)
+    list_position(element_collection(k, e, T_LIST), index, &k.scratch.position)
     return make_element(k, &x, e)
 
 
@@ -445,7 +447,7 @@ cdef Element *list_set(Kernel *k, uint32_t db, Span key, Element *e, size_t inde
     begin_effect(k, &x, ASSIGN, db, key)
     x.value = value
     k.scratch.position.n = 0
-    list_position(element_collection(e, T_LIST), index, &k.scratch.position)
+    list_position(element_collection(k, e, T_LIST), index, &k.scratch.position)
     return make_element(k, &x, e)
 
 
@@ -463,14 +465,14 @@ cdef Element *stream_add(Kernel *k, uint32_t db, Span key, Element *e, StreamId 
     x.type = T_STREAM
     x.name = span(name, STREAM_ID)
     x.value = fields
-    set_run(k, &x, member_of(e, T_STREAM_HEAD, counter, key_hash(k, counter.p, counter.n)), 1,
+    set_run(k, &x, member_of(k, e, T_STREAM_HEAD, counter, key_hash(k, counter.p, counter.n)), 1,
             NULL, NULL)
     return make(k, &x, e)
 
 
 cdef Element *stream_remove(Kernel *k, uint32_t db, Span key, Element *e, const StreamId *ids,
                             size_t n) noexcept nogil:
-    cdef StreamId last = stream_max_deleted(element_collection(e, T_STREAM))
+    cdef StreamId last = stream_max_deleted(element_collection(k, e, T_STREAM))
     cdef char name[16]
     cdef size_t i
     for i in range(n):
@@ -627,7 +629,7 @@ cdef int gather_lapsed(Kernel *k, Collection *c, Buffer *found) noexcept nogil:
 cdef int expire_fields(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     """Removes some fields whose deadline has passed, and with the last one the key's deadline;
     returns how many."""
-    cdef Collection *c = element_collection(e, T_DEADLINES)
+    cdef Collection *c = element_collection(k, e, T_DEADLINES)
     cdef Buffer found, key, names
     cdef Entry *x = element_entry(e)
     cdef Element *d
@@ -652,7 +654,7 @@ cdef int expire_fields(Kernel *k, uint32_t db, Element *e) noexcept nogil:
         e = member_remove(k, db, span(key.p, key.n), e, T_HASH, name)
         k.expired_fields += lapsed
     if e != NULL and at < names.n and not lapsed:           # the op is full
-        tidy_later(element_collection(e, T_DEADLINES), k.now)
+        tidy_later(element_collection(k, e, T_DEADLINES), k.now)
         heap_place(k, element_entry(e))
     if e != NULL and not element_live(e) and e.meta & E_ENTRY and key_deadline(k, e) >= 0:
         remove_key(k, db, e, 0)
@@ -689,7 +691,7 @@ cdef Element *shed_members(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     memset(&members, 0, sizeof(Buffer))
     buffer_add(&key, element_key(e), element_klen(e))
     for type in range(T_COUNT):
-        c = element_collection(e, type) if e != NULL else NULL
+        c = element_collection(k, e, type) if e != NULL else NULL
         members.n = 0
         if c != NULL and c.cells:
             gather_listed(&c.table, &members)

@@ -31,7 +31,8 @@ cdef inline Entry *element_entry(Element *e) noexcept nogil:
     return <Entry*>under_at(e)[0] if e.meta & E_ENTRY and not under_at(e)[0] & 1 else NULL
 
 
-cdef inline Collection *element_collections(Element *e) noexcept nogil:
+cdef inline Collection *element_held(Element *e) noexcept nogil:
+    """What a key holds beside a string, as it is held: see core/packed.pxi."""
     if not e.meta & E_ENTRY:
         return NULL
     if under_at(e)[0] & 1:
@@ -47,6 +48,10 @@ cdef inline void element_put_collections(Element *e, Collection *c) noexcept nog
         under_at(e)[0] = <uint64_t>c | 1
     elif not (<Entry*>under_at(e)[0]).joint:
         (<Entry*>under_at(e)[0]).held.collections = c
+
+
+cdef inline int is_packed(Element *e) noexcept nogil:
+    return (<size_t>element_held(e) & 2) != 0
 
 
 cdef inline Cell *element_cell(Element *e) noexcept nogil:
@@ -100,9 +105,9 @@ cdef size_t live_members(Collection *c) noexcept nogil:
 cdef int element_live(Element *e) noexcept nogil:
     """Does the key or member hold anything, of whatever type?"""
     cdef Collection *c
-    if value_live(e):
+    if value_live(e) or is_packed(e):
         return 1
-    c = element_collections(e)
+    c = element_held(e)
     while c != NULL:
         if live_members(c):
             return 1

@@ -498,12 +498,20 @@ cdef void visit_key(void *arg, Element *e) noexcept nogil:
     walked, and so is one of few elements that turns out to be more than a piece: what it gave
     until then it takes back, for the elements of a list are given in one walk (core/join.pxi)."""
     cdef Giving *g = <Giving*>arg
-    cdef Collection *c = element_collections(e)
+    cdef int packed
+    if g.some and not bucket_is_in(g.buckets, bucket_of(g.db, element_name(e))):
+        return
+    packed = key_open(g.k, e)
+    give_open_key(g, e)
+    if packed:
+        key_pack(g.k, e)
+
+
+cdef void give_open_key(Giving *g, Element *e) noexcept nogil:
+    cdef Collection *c = element_held(e)
     cdef size_t elements = 0, most, n, items
     cdef uint64_t count
     cdef Told at
-    if g.some and not bucket_is_in(g.buckets, bucket_of(g.db, element_name(e))):
-        return
     give_element(g, SORT_KEY, e, g.db)
     most = g.items.n + PIECE
     at = g.at
@@ -513,7 +521,7 @@ cdef void visit_key(void *arg, Element *e) noexcept nogil:
         elements += collection_size(c)
         c = c.next
     if elements <= WALKED_WHOLE:
-        c = element_collections(e)
+        c = element_held(e)
         while c != NULL and give_collection(g, c, most):
             c = c.next
         if c == NULL:
@@ -663,7 +671,7 @@ cdef void give_large(Giving *g, size_t most) noexcept nogil:
         give_name(g, key)
         most = max(most, g.items.n + 1)        # a name may be longer than a piece
         while g.type < T_COUNT:
-            c = element_collection(e, g.type)
+            c = element_collection(k, e, g.type)
             if c != NULL:
                 more = 1
                 if g.type == T_LIST:

@@ -68,7 +68,7 @@ cdef Element *apply_create(Kernel *k, const Applying *op, const Effect *x,
     e = apply_to_member(k, op, &y, e)
     buffer_free(&value)
     marks_free(&m)
-    c = element_collection(e, T_GROUPS) if e != NULL else NULL
+    c = element_collection(k, e, T_GROUPS) if e != NULL else NULL
     if c == NULL:
         return e
     was_live = element_live(e)
@@ -110,8 +110,8 @@ cdef void apply_setid(Kernel *k, const Applying *op, const Effect *x,
 cdef Element *apply_give_out(Kernel *k, const Applying *op, const Effect *x, Element *e,
                              int letter) noexcept nogil:
     """G_DELIVER, G_CONSUMER. Where the CREATE is gone nothing is left of it."""
-    cdef Collection *c = element_collection(e, T_GROUPS)
-    cdef Collection *stream = element_collection(e, T_STREAM)
+    cdef Collection *c = element_collection(k, e, T_GROUPS)
+    cdef Collection *stream = element_collection(k, e, T_STREAM)
     cdef Span name = span(x.name.p + 1, x.name.n - 1)
     cdef Element *group = find_group(k, c, name)
     cdef const char *p
@@ -185,7 +185,7 @@ cdef Element *put_consumer(Kernel *k, const Applying *op, const Effect *x, Eleme
 cdef Element *apply_claim(Kernel *k, const Applying *op, const Effect *x,
                           Element *e) noexcept nogil:
     """The records that op observed have another owner, unless one was named later."""
-    cdef Collection *c = element_collection(e, T_GROUPS)
+    cdef Collection *c = element_collection(k, e, T_GROUPS)
     cdef Span name = span(x.name.p + 1, x.name.n - 1)
     cdef Element *group = find_group(k, c, name)
     cdef Element *m
@@ -278,7 +278,7 @@ cdef void apply_forget(Kernel *k, const Applying *op, const Effect *x,
 cdef Element *apply_to_groups(Kernel *k, const Applying *op, const Effect *x,
                               Element *e) noexcept nogil:
     cdef Database *d = &k.db[x.db]
-    cdef Collection *c = element_collection(e, T_GROUPS) if e != NULL else NULL
+    cdef Collection *c = element_collection(k, e, T_GROUPS) if e != NULL else NULL
     cdef int letter = x.name.p[0], was_live
     if letter == G_GROUP:
         return apply_create(k, op, x, e)

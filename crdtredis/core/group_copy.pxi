@@ -44,7 +44,7 @@ cdef Element *make_of_group(Kernel *k, uint32_t db, Span key, Element *e, int ki
 cdef Element *group_put(Kernel *k, uint32_t db, Span key, Element *e, Span name, StreamId last,
                         int64_t read, int shared, const StreamId *waiting, size_t n,
                         MadeGroup *made) noexcept nogil:
-    cdef Collection *s = element_collection(e, T_STREAM)
+    cdef Collection *s = element_collection(k, e, T_STREAM)
     cdef StreamCursor at
     cdef GroupView view
     cdef Buffer value
@@ -68,7 +68,7 @@ cdef Element *group_put(Kernel *k, uint32_t db, Span key, Element *e, Span name,
     e = make_of_group(k, db, key, e, ASSIGN, G_GROUP, name, &value)
     buffer_free(&value)
     marks_free(&m)
-    if group_find(k, element_collection(e, T_STREAM), name, &view):
+    if group_find(k, element_collection(k, e, T_STREAM), name, &view):
         dot = marks_of(<Collection*>view.of).dot
         made.actor = k.actors.v[dot_slot(dot)].id
         made.seq = dot_seq(dot)

@@ -47,7 +47,7 @@ cdef Element *make_round(Kernel *k, uint32_t db, Span key, Element *e, int lette
     m.start = start
     m.read = read
     m.shared = shared
-    gather_seen(k, element_collection(e, T_STREAM), &m.seen)
+    gather_seen(k, element_collection(k, e, T_STREAM), &m.seen)
     marks_encode(&m, &value)
     e = make_of_group(k, db, key, e, ASSIGN, letter, name, &value)
     buffer_free(&value)
@@ -58,7 +58,7 @@ cdef Element *make_round(Kernel *k, uint32_t db, Span key, Element *e, int lette
 cdef Element *group_create(Kernel *k, uint32_t db, Span key, Element *e, Span name, StreamId start,
                            int64_t read, int shared=0) noexcept nogil:
     """With a word about the top, by which the stream is there."""
-    cdef Collection *s = element_collection(e, T_STREAM) if e != NULL else NULL
+    cdef Collection *s = element_collection(k, e, T_STREAM) if e != NULL else NULL
     cdef StreamId none, top
     memset(&none, 0, sizeof(StreamId))
     top = stream_top(s) if s != NULL else none
@@ -80,7 +80,7 @@ cdef int given_begin(Kernel *k, Element *e, Span group, Span consumer, GroupView
     """What an effect says that is about the CREATE of the name that takes what happens; 0: there is
     none."""
     cdef Marks *m
-    if not group_find(k, element_collection(e, T_STREAM), group, view):
+    if not group_find(k, element_collection(k, e, T_STREAM), group, view):
         return 0
     m = marks_of(<Collection*>view.of)
     memset(g, 0, sizeof(Given))
@@ -119,7 +119,7 @@ cdef Element *consumer_remove(Kernel *k, uint32_t db, Span key, Element *e, Span
     cdef Buffer value, ids
     cdef StreamId id
     cdef size_t n = 0
-    if not group_find(k, element_collection(e, T_STREAM), group, &view):
+    if not group_find(k, element_collection(k, e, T_STREAM), group, &view):
         return e
     consumer_forget(k, &view, name)
     memset(&value, 0, sizeof(Buffer))
@@ -160,7 +160,7 @@ cdef Element *give_marks(Kernel *k, uint32_t db, Span key, Element *e, Span grou
 cdef void gather_marks(Kernel *k, Element *e, const StreamId *ids, size_t n,
                        Buffer *marks) noexcept nogil:
     """Of entries that are there."""
-    cdef Collection *s = element_collection(e, T_STREAM)
+    cdef Collection *s = element_collection(k, e, T_STREAM)
     cdef Mark x
     cdef size_t i
     for i in range(n):
@@ -200,7 +200,7 @@ cdef void gather_elsewhere(Kernel *k, Element *e, Collection *c, const Buffer *m
     memset(&m.odd, 0, sizeof(Buffer))
     for i in range(mark_count(&tops)):
         x = mark_at(&tops, i)
-        note_holes(k, element_collection(e, T_STREAM), &m, of_actor(&m.given, x.actor), x)
+        note_holes(k, element_collection(k, e, T_STREAM), &m, of_actor(&m.given, x.actor), x)
     for i in range(mark_count(&m.odd)):
         x = mark_at(&m.odd, i)
         for j in range(1, groups_data(c).loaded):

@@ -456,7 +456,7 @@ cdef int list_leave(Joining *j, uint32_t db, const Span *key) noexcept nogil:
         return 1
     e = key_in(k, of, name)
     if e != NULL:
-        c = element_collection(e, T_LIST)
+        c = element_collection(k, e, T_LIST)
     if c != NULL and j.removes:
         was_live = element_live(e)
         over = list_pass_rest(j, c)
@@ -537,7 +537,7 @@ cdef void tidy_groups(Joining *j, Collection *c) noexcept nogil:
     cdef Span key
     memcpy(&key.n, j.large.p + j.large_at, sizeof(key.n))
     key.p = j.large.p + j.large_at + sizeof(key.n)
-    stream = element_collection(key_in(k, j.db, key), T_STREAM)
+    stream = element_collection(k, key_in(k, j.db, key), T_STREAM)
     drop_all_orphans(k, c)
     forget_places(c)
     memset(&value, 0, sizeof(Buffer))
@@ -635,7 +635,7 @@ cdef void tidy_large(Joining *j) noexcept nogil:
     key.p = j.large.p + j.large_at + sizeof(key.n)
     e = key_in(k, j.db, key)
     while e != NULL and e.meta & E_ENTRY and j.type < T_COUNT and j.most > 0:
-        c = element_collection(e, j.type)
+        c = element_collection(k, e, j.type)
         was_live = element_live(e)
         # NULL also where it went in the middle of its walk
         if c == NULL or not tidy_collection(j, c):
@@ -680,7 +680,7 @@ cdef void tidy_key(Joining *j, Element *e) noexcept nogil:
     if element_entry(e) != NULL and not e.meta & E_DEADLINE_NAMED:
         part_deadline(k, e)
         cell_join(j, &d.counted, &element_entry(e).deadline, &theirs)
-    if element_collections(e) != NULL:
+    if element_held(e) != NULL:
         buffer_add(&j.large, &n, sizeof(n))
         buffer_add(&j.large, j.steps.p, n)
     else:

@@ -227,6 +227,13 @@ cdef struct Deadlines:
     uint32_t cap
     int64_t grace           # ms that other replicas leave to the one that set the deadline
 
+# Small collections that are not packed (core/packed.pxi).
+cdef struct Packing:
+    Buffer opened           # keys whose collections were opened or unpacked, in that order,
+    size_t at               # from here on
+    Buffer made             # room for a packed one
+    Element *read           # the member that was read last
+
 # Watched keys: chains by hash.
 cdef struct Watched:
     Watch **chains
@@ -423,6 +430,7 @@ cdef struct Kernel:
     Inbox inbox
     Pending pending         # ops that may not be applied yet
     Deadlines deadlines
+    Packing packing
     Home home
     Watched watched
     Notices notices

@@ -27,7 +27,7 @@ cdef Element *open_entry(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     if element_entry(e) == NULL:
         x = <Entry*>mem_zalloc(sizeof(Entry))
         x.owner = e
-        x.held.collections = element_collections(e)
+        x.held.collections = element_held(e)
         x.db = <uint16_t>db
         under_at(e)[0] = <uint64_t>x
     return e
@@ -36,7 +36,7 @@ cdef Element *open_entry(Kernel *k, uint32_t db, Element *e) noexcept nogil:
 cdef void close_entry(Kernel *k, Element *e) noexcept nogil:
     """Frees the Entry of e, whose deadline is empty."""
     cdef Entry *x = element_entry(e)
-    under_at(e)[0] = <uint64_t>element_collections(e) | 1
+    under_at(e)[0] = <uint64_t>element_held(e) | 1
     heap_remove(k, x)
     mem_free(x)
 
@@ -44,8 +44,11 @@ cdef void close_entry(Kernel *k, Element *e) noexcept nogil:
 cdef void key_free(Kernel *k, Element *e) noexcept nogil:
     """Frees a detached key and all that lies under it."""
     cdef Entry *x = element_entry(e)
-    cdef Collection *c = element_collections(e)
+    cdef Collection *c
     cdef Collection *next
+    if is_packed(e):
+        packed_free(e)
+    c = element_held(e)
     while c != NULL:
         next = c.next
         collection_free(c)
@@ -88,10 +91,10 @@ cdef Element *reencode(Kernel *k, Table *t, size_t *live, Element *e, int was_li
     if flags & E_ENTRY:
         drop_empty_collections(k, e)
         if (x != NULL and not x.joint and cell_empty(&x.deadline)
-                and element_collection(e, T_DEADLINES) == NULL):
+                and element_collection(k, e, T_DEADLINES) == NULL):
             close_entry(k, e)
             x = NULL
-        if x == NULL and element_collections(e) == NULL:
+        if x == NULL and element_held(e) == NULL:
             flags &= ~<uint32_t>E_ENTRY
     if flags & (E_VALUE | E_ENTRY) == 0:
         live[0] -= was_live
@@ -152,8 +155,10 @@ cdef int key_visible(Kernel *k, Element *e) noexcept nogil:
 cdef int live_type(Kernel *k, Element *e) noexcept nogil:
     """The type that shows where several are live, the same in every replica: stream, list, hash,
     sorted set, set, string. A hash of which no field is seen is none."""
-    cdef Collection *c = element_collections(e)
+    cdef Collection *c = element_held(e)
     cdef int best = T_NONE
+    if is_packed(e):
+        return packed_type(e)              # before any string
     while c != NULL:
         if live_members(c) > members_lapsed(k, c) and (
                 best == T_NONE or types[c.type].rank < types[best].rank):
@@ -174,7 +179,14 @@ cdef int key_type(Kernel *k, Element *e) noexcept nogil:
 
 
 cdef Collection *key_collection(Kernel *k, Element *e, int type) noexcept nogil:
-    return element_collection(e, type) if key_type(k, e) == type else NULL
+    return element_collection(k, e, type) if key_type(k, e) == type else NULL
+
+
+cdef Element *key_member(Kernel *k, Element *e, int type, Span name) noexcept nogil:
+    if is_packed(e):
+        return packed_member(k, e, name)
+    return member_find(k, element_collection(k, e, type), name)
+
 
 cdef enum:
     FEW_BYTES = 64 << 10    # of k.scratch.few
@@ -256,7 +268,11 @@ cdef Span member_view(Kernel *k, Element *m) noexcept nogil:
 cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil:
     cdef size_t n = mem_size(e)
     cdef Entry *x = element_entry(e)
-    cdef Collection *c = element_collections(e)
+    cdef Collection *c = NULL
+    if is_packed(e):
+        n += mem_size(element_packed(e))
+    else:
+        c = element_held(e)
     if e.meta & E_CELL:
         n += cell_memory(element_cell(e))
     if x != NULL:
@@ -299,8 +315,11 @@ cdef void discard_database(Kernel *k, uint32_t db) noexcept nogil:
 cdef void free_key(Kernel *k, Element *e) noexcept nogil:
     """One key of a discarded database: what it holds of collections becomes garbage of its own."""
     cdef Entry *x = element_entry(e)
-    cdef Collection *c = element_collections(e)
+    cdef Collection *c
     cdef Collection *next
+    if is_packed(e):
+        packed_free(e)
+    c = element_held(e)
     if x != NULL:
         x.heap = 0                         # the heap has forgotten it, and so have the counts
         x.expiring = 0

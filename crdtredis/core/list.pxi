@@ -235,7 +235,7 @@ cdef Element *apply_to_list(Kernel *k, const Applying *op, const Effect *x,
         e = open_collections(k, x.db, e)
         c = collection_open(k, e, T_LIST)
     else:
-        c = element_collection(e, T_LIST)
+        c = element_collection(k, e, T_LIST)
     if c == NULL:
         return e
     b = order_search(order_of(c), position, &rank)

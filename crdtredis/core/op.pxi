@@ -269,7 +269,7 @@ cdef void list_cell(Kernel *k, Element *e, int type, Span name, Span key) noexce
 cdef int list_key(Kernel *k, Element *e, int only, Span key, size_t most) noexcept nogil:
     """Adds the live counter entries of everything under a key, or of one type (T_NONE: all). 0 once
     k.scratch.listed is longer than `most`, where it ends."""
-    cdef Collection *c = element_collections(e)
+    cdef Collection *c = element_collections(k, e)
     cdef Element *m
     cdef size_t pos
     if only == T_NONE or only == T_STRING:

@@ -41,6 +41,8 @@ cdef void order_remove_at(Order *o, size_t rank) noexcept nogil
 # Lists: the last block that begins at or before a position; *rank elements stand before it. NULL
 # where all are behind.
 cdef Block *order_search(Order *o, Span position, size_t *rank) noexcept nogil
+# what the order of a sorted set compares
+cdef uint64_t score_sort_key(double score) noexcept nogil
 # items before (sort_key, name); name may be of nobody
 cdef size_t order_rank(Order *o, uint64_t sort_key, Span name) noexcept nogil
 # NULL beyond the end; `at` stands on the item

@@ -44,6 +44,15 @@ cdef struct Split:
     void *node
 
 
+cdef uint64_t score_sort_key(double score) noexcept nogil:
+    """An integer that orders as the score does."""
+    cdef int64_t bits
+    if score == 0:
+        score = 0                          # -0 is 0
+    memcpy(&bits, &score, 8)
+    return <uint64_t>bits ^ (<uint64_t>1 << 63) if bits >= 0 else ~<uint64_t>bits
+
+
 cdef inline Item *leaf_items(Leaf *l) noexcept nogil:
     return <Item*>(<char*>l + sizeof(Leaf))
 

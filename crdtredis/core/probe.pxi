@@ -335,6 +335,20 @@ def probe_retry(Replica r):
     return bool(retry_pending(&r.k, PENDING_SLICE))
 
 
+def probe_pack(Replica r, bint change=True):
+    """Packs every collection that can be packed; how many are. Not `change`: only that."""
+    cdef Kernel *k = &r.k
+    cdef Element *e
+    cdef size_t pos, n = 0
+    for db in range(DATABASES):
+        pos = 0
+        e = table_next(&k.db[db].table, &pos)
+        while e != NULL:
+            n += key_pack(k, e) if change else is_packed(e)
+            e = table_next(&k.db[db].table, &pos)
+    return n
+
+
 def probe_between(Replica r, bytes left, bytes right):
     """A position between two, in wire form with all dots (b"": an end of the list), for the next op
     of r; None where there is no room. DamagedBatch where one of them is no position of actors that

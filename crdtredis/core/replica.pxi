@@ -106,6 +106,9 @@ cdef class Replica:
         buffer_free(&k.open.effects)
         buffer_free(&k.open.other.effects)
         buffer_free(&k.home.patterns)
+        packed_read_free(k)
+        buffer_free(&k.packing.opened)
+        buffer_free(&k.packing.made)
         buffer_free(&k.scratch.listed)
         buffer_free(&k.scratch.position)
         buffer_free(&k.scratch.made)
@@ -306,6 +309,7 @@ cdef class Replica:
             r = receive(&self.k, p, n)
             while retry_pending(&self.k, PENDING_SLICE):
                 pass
+            pack_due(&self.k, PACK_MOST)
         if r == RECEIVED_BAD:
             raise DamagedBatch("the bytes are not a batch of this version")
         if r == RECEIVED_CROWD:
@@ -458,6 +462,11 @@ cdef class Replica:
     def collect_garbage(self, int most=0x7fffffff):
         """Frees about `most` members of deleted collections; True while more are left."""
         return bool(free_garbage(&self.k, most))
+
+    def pack(self, int most=0x7fffffff):
+        """Packs about `most` of the small collections that nobody has looked at for a while; True
+        while more are left."""
+        return bool(pack_due(&self.k, most))
 
     def set_eviction(self, str policy not None, uint32_t samples=5, uint32_t log_factor=10,
                      uint32_t decay=1):
@@ -618,7 +627,7 @@ cdef class Replica:
             deadline = deadline_cell(e, &room)
             if deadline != NULL:
                 self.describe(deadline, out["deadlines"], None)
-            c = element_collections(e)
+            c = element_collections(&self.k, e)
             while c != NULL:
                 out["collections"][TYPE_NAMES[c.type]] = {"live": c.live,
                                                           "elements": collection_size(c)}
@@ -634,7 +643,7 @@ cdef class Replica:
         if e == NULL:
             return None
         out = {}
-        c = element_collections(e)
+        c = element_collections(&self.k, e)
         while c != NULL:
             m = table_find(&c.table, name, len(name), key_hash(&self.k, name, len(name)))
             if m != NULL:

@@ -58,7 +58,7 @@ cdef size_t remainder_size(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     if (e == NULL or (k.db[db].counted.entries == 0
                       and (db >= SYSTEM_DB or k.db[HOME_DB + db].counted.entries == 0))):
         return 0
-    c = element_collections(e)
+    c = element_collections(k, e)
     if key_visible(k, e) and (c == NULL or (c.next == NULL and not value_live(e))):
         return 0
     return removal_size(k, e)

@@ -214,6 +214,7 @@ cdef class StateReader(StateTaker):
             r = take(&self.t, s)
             while r == TAKEN and take_some(&self.t, INT64_MAX):
                 pass
+            pack_due(&self.replica.k, PACK_MOST)
             if r == TAKEN and self.t.stage == TAKING_OVER:
                 taking_settle(&self.t)
         if r != TAKEN:

@@ -22,12 +22,12 @@
 # is as good as a fresh one.
 #
 # Growing and shrinking. A full array gets a successor of twice the size, one that is 7/8 empty a
-# successor of half. Each later change moves two elements (or passes 32 slots), from the array's
+# successor of half. Each later change moves eight elements (or passes 128 slots), from the array's
 # beginning on; look-ups ask both, adds go to the successor. All slots below `emptied` are empty,
 # yet an element may sit behind `emptied` although its home lies before: probing therefore starts at
 # `emptied` with the distance an element would have there. Elements that wrapped around the end are
 # moved first, at the start, for they would be cut off from their homes (at most 254, usually a
-# handful). Growing begins at 13/16 load and ends when 2/5 as many again were added; shrinking
+# handful). Growing begins at 13/16 load and ends when 1/8 as many again were added; shrinking
 # begins at 1/8 and is over long before the successor could fill. Only a distance beyond 255, which
 # takes a hash no secret key would give, finishes everything at once and doubles. An empty table
 # owns no memory.
@@ -72,9 +72,9 @@ cdef enum:
     FIRST_CAPACITY = 16
     DISTANCE_MAX = 255
     WALK_PREFETCHED = 12         # slots by which a walk fetches elements before it comes to them
-    STEP_ELEMENTS = 2       # moved per change while two arrays exist
+    STEP_ELEMENTS = 8       # moved per change while two arrays exist
     # passed per change at most: old arrays of a shrinking table are mostly empty
-    STEP_SLOTS = 32
+    STEP_SLOTS = 128
 
 
 cdef inline Element *slot_element(uint64_t word) noexcept nogil:
@@ -456,6 +456,29 @@ cdef void table_swap(Table *t, Element *old, Element *new) noexcept nogil:
         at = slot_of(t, 0, old, new.hash)
     table_array(t, i).slots[at] = (table_array(t, i).slots[at] & ~<uint64_t>0xffffffffffff
                                    | <uint64_t>new)
+
+
+cdef void table_reserve(Table *t, uint32_t n) noexcept nogil:
+    cdef size_t capacity = FIRST_CAPACITY
+    if n <= FEW:
+        t.array.slots = <uint64_t*>mem_alloc(n * sizeof(uint64_t))
+        return
+    while table_limit(capacity) < n:
+        capacity *= 2
+    array_open(&t.array, capacity)
+
+
+cdef void table_put(Table *t, Element *e) noexcept nogil:
+    if array_few(&t.array):
+        t.array.slots[t.array.used] = slot_word(e)
+        t.array.used += 1
+    else:
+        array_insert(&t.array, e)          # among so few no distance is too great
+
+
+cdef int table_holds(Table *t, const Element *e, uint32_t hash) noexcept nogil:
+    return (slot_of(t, 1, e, hash) < table_capacity(t, 1)
+            or slot_of(t, 0, e, hash) < table_capacity(t, 0))
 
 
 cdef Element *table_random(Table *t, uint64_t *seed) noexcept nogil:

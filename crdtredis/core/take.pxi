@@ -663,7 +663,7 @@ cdef int take_of_group(Taking *t, const StateItem *x, int act) noexcept nogil:
     if m == NULL and create_went(&t.join, t.c, x.name):
         cell_free(&cell)
         return 1
-    marks_told(&t.join, element_collection(t.e, T_STREAM), x.name, &cell)
+    marks_told(&t.join, element_collection(t.k, t.e, T_STREAM), x.name, &cell)
     m = groups_meet(t.k, t.c, m, &cell, t.join.rules)
     t.join.changed = 1
     join_member(t, x.name, hash, m, &cell)

@@ -94,7 +94,7 @@ cdef int collect_place(Kernel *k, Buffer *keys, Buffer *found, int *most) noexce
     cdef int live
     for i in range(keys.n // sizeof(Element*)):
         e = (<Element**>keys.p)[i]
-        c = element_collections(e)
+        c = NULL if is_packed(e) else element_held(e)
         if left == 0:
             k.search.place += 1
             if e.meta & E_CELL and has_tombstone(element_cell(e)):
@@ -104,6 +104,11 @@ cdef int collect_place(Kernel *k, Buffer *keys, Buffer *found, int *most) noexce
                 k.search.place -= reencode(k, &d.table, &d.live, e, live) == NULL
             return 1
         left -= 1
+        if is_packed(e):                   # a place, with no tombstones in it
+            if left == 0:
+                k.search.place += 1
+                return 1
+            left -= 1
         while c != NULL:
             if left == 0:
                 collect_members(k, e, c, found, most)

@@ -20,6 +20,7 @@ from crdtredis.buffer cimport span
 
 cdef void walk_key(Walk *w, Kernel *k, Element *e) noexcept nogil:
     walk_begin(w, &k.actors)
+    w.k = k
     w.key = e
     w.step = key_cells
 
@@ -46,7 +47,7 @@ cdef int key_cells(Walk *w) noexcept nogil:
 cdef int walk_next_cell(Walk *w) noexcept nogil:
     cdef Collection *c
     while not walk_cell(w):
-        c = w.c.next if w.c != NULL else element_collections(w.key)
+        c = w.c.next if w.c != NULL else element_collections(w.k, w.key)
         if c == NULL:
             return 0
         walk_open(w, c)
@@ -62,7 +63,7 @@ cdef void walk_shown(Walk *w, Kernel *k, Element *e, int order) noexcept nogil:
     if w.type == T_STRING:
         w.step = string_shown
     else:
-        w.c = element_collection(e, w.type)
+        w.c = element_collection(k, e, w.type)
         w.step = types[w.type].shown
         if w.type == T_HASH and members_lapsed(k, w.c):
             w.step = fields_shown

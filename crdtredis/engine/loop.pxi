@@ -24,14 +24,17 @@ from posix.unistd cimport usleep
 
 from crdtredis._core cimport (DATABASES, PENDING_SLICE, RECORD_FULL, SegmentWriter, active_expiry,
                               collect, free_garbage, has_ops, kernel_tombstones, mem_used,
-                              mirror_lose, pages_due, pages_give, pages_look, pages_slices,
-                              pages_watch, retry_pending, table_work)
+                              mirror_lose, pack_due, pages_due, pages_give, pages_look,
+                              pages_slices, pages_watch, retry_pending, table_work)
 from crdtredis.buffer cimport buffer_free, need_memory
 
 cdef enum:
     EVENTS = 1024           # per epoll_wait
     EXPIRE_SLICE = 100      # keys
     FREE_SLICE = 1000       # keys of flushed databases and members of collections per iteration
+    PACK_SLICE = 2000       # small collections per iteration,
+    PACK_OWED = 1 << 15     # which, where more bytes of them are remembered, is
+    PACK_MS = 10            # never later than this
     REHASH_SLICE = 2000     # elements per database and cron run
     COLLECT_SLICE = 1000    # buckets looked at for tombstones per cron run,
     COLLECT_OWED = 16_000   # and where their memory is lacking: some milliseconds
@@ -238,6 +241,8 @@ cdef class Loop(Listeners):
                 or pages_due() or self.d.room.more):
             return 0
         ms = self.next_cron - self.d.steady
+        if self.k.packing.opened.n > PACK_OWED:
+            ms = min(ms, <int64_t>PACK_MS)
         if self.k.deadlines.n and self.next_expiry - self.d.steady < ms:
             ms = self.next_expiry - self.d.steady
         if self.d.next_deferred >= 0 and self.d.next_deferred - self.d.steady < ms:
@@ -342,6 +347,8 @@ cdef class Loop(Listeners):
             serve_ready(self.d)
         if self.d.tracking.clients:
             track_iteration(self.d)
+        if self.k.packing.opened.n:
+            pack_due(self.k, PACK_SLICE)
         if self.k.garbage != NULL:
             free_garbage(self.k, FREE_SLICE)
         elif pages_due():

@@ -15,7 +15,7 @@ import sys
 
 import pytest
 
-from crdtredis._core import Replica, probe_make, probe_members
+from crdtredis._core import Replica, probe_make, probe_members, probe_pack
 from crdtredis.replication import crdtredis_pb2 as pb
 from tests.simulation.oracle import TYPE_NAMES, TYPE_ORDER, Ops, told
 
@@ -116,7 +116,7 @@ def as_lists_do(shown, effects, key):
 
 
 def run(seed, steps=50, flushes=.01):
-    rng = random.Random(seed)
+    rng, packs = random.Random(seed), random.Random(f"packed {seed}")
     types = rng.choice([[t] for t in TYPES] + [TYPES, TYPES])
     c = Cluster(rng, rng.choice([2, 3, 3]))
     n = len(c.replicas)
@@ -143,6 +143,8 @@ def run(seed, steps=50, flushes=.01):
             c.replicas[i].record_clock(c.replicas[j].actor, c.replicas[j].clock_ids())
             c.replicas[i].collect()
         c.replicas[i].check()
+        if packs.random() < .3:                    # a form means nothing
+            probe_pack(c.replicas[packs.randrange(n)])
     c.settle()
     digests = {r.digest() for r in c.replicas}
     assert len(digests) == 1, (

@@ -9,7 +9,7 @@ import random
 import pytest
 
 from crdtredis._core import (BucketDigests, Replica, StateCheck, StateJoin, StateWriter, bucket_map,
-                             probe_records, slice_batch)
+                             probe_pack, probe_records, slice_batch)
 from crdtredis._engine import Executor
 from crdtredis.errors import DamagedState
 from tests.core.test_buckets import digests
@@ -76,8 +76,13 @@ def test_two_states_come_to_what_the_ops_of_both_come_to(block):
         nodes, rng = cluster(seed)
         receiver, giver = rng.sample(nodes, 2)
         expected = all_of(receiver.log, giver.log)
+
+        def between(r=receiver.replica):
+            probe_pack(r)
+            r.check()
+
         join(receiver.replica, stream(giver.replica, rng.choice([1, 200, 64 << 10])),
-             most=rng.choice([1, 1, 7, 1 << 30]), between=receiver.replica.check)
+             most=rng.choice([1, 1, 7, 1 << 30]), between=between)
         same(receiver.replica, expected)
         assert giver.replica.digest() == all_of(giver.log).digest()
 

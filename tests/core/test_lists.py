@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from crdtredis._core import Replica, probe_make, probe_members, probe_memory
+from crdtredis._core import Replica, probe_make, probe_members, probe_memory, probe_pack
 from crdtredis.replication import crdtredis_pb2 as pb
 from tests.core.test_state import Node
 from tests.simulation.oracle import Ops, told
@@ -106,7 +106,7 @@ def exchange(*sides):
 
 def run(seed, rounds=12):
     """In turn, and at times both at once: then only equality is asked, and what the ops say."""
-    rng = random.Random(seed)
+    rng, packs = random.Random(seed), random.Random(f"packed {seed}")
     sides = [Side("A", seed), Side("B", seed + 1)]
     log, model = [], []
     concurrently = False
@@ -130,6 +130,8 @@ def run(seed, rounds=12):
             assert side.shown() == model, f"seed {seed}"
         log += exchange(*sides)
         for s in sides:
+            if packs.random() < .5:
+                probe_pack(s.replica)
             s.replica.check()
         assert sides[0].replica.digest() == sides[1].replica.digest(), f"seed {seed}"
         assert sides[0].shown() == sides[1].shown(), f"seed {seed}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from crdtredis._core import Replica, StateReader, StateWriter, probe_records
+from crdtredis._core import Replica, StateReader, StateWriter, probe_pack, probe_records
 from crdtredis._engine import Executor
 from crdtredis.errors import DamagedState
 from tests.respclient import decode
@@ -103,7 +103,7 @@ def ordered(state):
 
 
 def cluster(seed: int) -> tuple[list[Node], random.Random]:
-    rng = random.Random(seed)
+    rng, packs = random.Random(seed), random.Random(f"packed {seed}")
     nodes, clients, now = [Node(n, seed=seed) for n in "abc"], Clients(rng), NOW
     for _ in range(rng.randint(1, 120)):
         now += rng.choice([0, 1, 5, 100])
@@ -111,6 +111,8 @@ def cluster(seed: int) -> tuple[list[Node], random.Random]:
         node.replica.now = now
         for argv in clients.next(now):
             node(*argv)
+        if packs.random() < 0.3:
+            probe_pack(packs.choice(nodes).replica)
         if rng.random() < 0.3:
             other.replica.now = now
             other.receive(node.log)

@@ -50,7 +50,7 @@ import sys
 import time
 
 from crdtredis._core import (Replica, StateReader, StateWriter, batch_ranges, probe_members,
-                             probe_memory,
+                             probe_memory, probe_pack,
                              shared_batch, slice_batch)
 from crdtredis._engine import Executor
 from crdtredis.clocks import actor_id, observed
@@ -531,6 +531,8 @@ class World:
         self.ended_dice = random.Random(f"ended {seed}")
         self.anew = 0
         self.evict_dice = random.Random(f"evictions {seed}")
+        self.pack_dice = random.Random(f"packed {seed}")
+        self.packs = self.pack_dice.choice([0, 0.02, 0.3])           # of the steps of each node
         self.evictions = self.evict_dice.choice([0, 0, 0.01, 0.1])   # of the steps of each node
         self.always = rng.random() < 0.3
         self.room, self.refused = rng.choice(ROOMS), 0
@@ -611,6 +613,9 @@ class World:
         for node in self.nodes:
             if node.up and not node.joining and self.evict_dice.random() < self.evictions:
                 node.evict()
+        for node in self.nodes:
+            if node.up and self.pack_dice.random() < self.packs:
+                probe_pack(node.replica)
         for node in self.nodes:
             if node.up and self.sync_dice.random() < self.syncs:
                 Sync.step(node)

@@ -1,0 +1,13 @@
+# Small collections that nobody has looked at for a while. See core/packed.pxi.
+
+cdef enum:
+    PACKED_MEMBERS = 64     # at most, or elements of a list,
+    PACKED_BYTES = 1024     # and bytes
+    PACK_KEPT = 1 << 16     # collections that were opened last stay as they are for PACK_AFTER,
+    PACK_AFTER = 500        # ms
+    PACK_MOST = 1 << 20     # that are remembered
+
+# 1 where what lies under the key is packed now
+cdef int key_pack(Kernel *k, Element *e) noexcept nogil
+# Packs about `most` of those whose time has come; 1 while more are left.
+cdef int pack_due(Kernel *k, int most) noexcept nogil
