@@ -70,7 +70,7 @@ class SharedUsers:
         self.fields: dict[bytes, bytes] = {}
         self.said: dict[bytes, bytes | None] = {}
         self.n = self.size = 0                      # users in `fields`, and their bytes
-        # Replica.system_changes when it was read; -1: `said` may not be what it says
+        # Replica.users_changes when it was read; -1: `said` may not be what it says
         self.seen = -1
 
     # -- what is in force
@@ -92,7 +92,7 @@ class SharedUsers:
 
     def refresh(self, quiet: bool = False) -> list[int]:
         """Brings into force what has changed. quiet: it is no news. The ids of clients to close."""
-        changes = self.replica.system_changes
+        changes = self.replica.users_changes
         if changes == self.seen:
             return []
         known, self.seen, fields = self.seen >= 0, changes, self.replica.system_hash(USERS)
@@ -217,7 +217,7 @@ class SharedUsers:
         if (n > USERS_MOST and n > self.n) or (size > BYTES_MOST and size > self.size):
             raise CommandError(ACL_TOO_MANY)
         fields.update(dict.fromkeys(self._forgotten(fields, n)))
-        current = (self.seen == self.replica.system_changes and self.n <= USERS_MOST
+        current = (self.seen == self.replica.users_changes and self.n <= USERS_MOST
                    and self.size <= BYTES_MOST)
         try:
             self.replica.system_set(USERS, fields)
@@ -233,7 +233,7 @@ class SharedUsers:
         if self.said.get(b"default", b"") is None:
             del self.said[b"default"]
         self.n, self.size = n, size
-        self.seen = self.replica.system_changes if current else -1
+        self.seen = self.replica.users_changes if current else -1
 
     def _forgotten(self, fields: Mapping[bytes, bytes | None], users: int) -> list[bytes]:
         """The oldest deletions that need not be remembered any longer, with these changes."""

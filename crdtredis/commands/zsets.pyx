@@ -38,8 +38,8 @@ from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, read_int
 from crdtredis.commands.members cimport (find_first, find_members, member_live, member_name,
                                          read_count, read_member, read_members, read_pops,
-                                         read_random, remove_member, remove_members, reply_members_header,
-                                         reply_random)
+                                         read_random, remove_member, remove_members,
+                                         reply_members_header, reply_random)
 from crdtredis.commands.scanning cimport Scan, scan_add, scan_matches, scan_members
 from crdtredis.commands.scored cimport (CH, GT, INCR, LT, NX, XX, Scored, add_scored, reply_scored,
                                         store_scored)

@@ -18,9 +18,12 @@
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from crdtredis.buffer cimport Span, copy_span, span
+
+# of Kernel.system_changes, whose upper half counts those of users
+cdef uint64_t USERS_CHANGE = <uint64_t>1 << 32
 
 # ---- collections ---------------------------------------------------------------------------------
 
@@ -647,7 +650,10 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
         apply_removal(k, op, x, e)
     note_origin(k, op, x)
     k.changes += 1
-    k.system_changes += x.db == SYSTEM_DB
+    if x.db == SYSTEM_DB:
+        k.system_changes += 1
+        if x.kind == FLUSH or (x.key.n == 5 and memcmp(x.key.p, b"users", 5) == 0):
+            k.system_changes += USERS_CHANGE
     if x.kind == FLUSH and k.watched.active and not k.inbox.recovering:
         k.notices.dropped += k.notices.on != 0          # it does not name its keys
         if shown_db(x.db) == 0:

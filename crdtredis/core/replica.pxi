@@ -597,6 +597,11 @@ cdef class Replica:
         """Grows with whatever may have changed in the system's database."""
         return self.k.system_changes
 
+    @property
+    def users_changes(self):
+        """Grows with whatever may have changed in its hash of users."""
+        return self.k.system_changes // USERS_CHANGE
+
     def digest(self):
         """32 hex digits, equal on two replicas exactly when their states are equal, metadata
         included but for tombstones. Cost: linear in the keyspace."""

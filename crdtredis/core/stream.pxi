@@ -334,7 +334,7 @@ cdef class StateJoin(StateTaker):
         for i in range(self.t.n):
             declare(k, self.t.slots[i])
         k.joining = 0
-        k.system_changes += 1
+        k.system_changes += 1 + USERS_CHANGE
         self.replica.bar()
 
 

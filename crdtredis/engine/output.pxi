@@ -14,7 +14,8 @@ cdef enum:
     SMALL_MESSAGE = 512     # bytes of a message that is copied rather than shared
     SEND_SLICE = 4 << 20    # bytes one client may be sent in an iteration
     IOVECS = 64
-    STRANGER_REST = 16 << 10    # unread bytes for which who is not logged in is dropped, as in Redis
+    # unread bytes for which who is not logged in is dropped, as in Redis
+    STRANGER_REST = 16 << 10
 
 
 cdef void send_all(Connections self) noexcept nogil:

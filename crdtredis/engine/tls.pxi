@@ -336,8 +336,8 @@ cdef class TlsContext:
     not change; connections keep the one that they began with.
 
     Arguments are those settings' values whose names begin with tls_; `named` is what the
-    certificate, its key and the passphrase are called where a problem with them is told. ValueError says what is
-    wrong with them, and which it is.
+    certificate, its key and the passphrase are called where a problem with them is told. ValueError
+    says what is wrong with them, and which it is.
     """
 
     def __cinit__(self, *, str cert_file, str key_file, str key_file_pass="", str ca_file="",

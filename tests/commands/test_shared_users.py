@@ -499,6 +499,24 @@ def test_clients_who_came_after_the_change_by_what_it_took_away(pair):
     assert b.shared.refresh() == [2, 3]
 
 
+def test_users_are_read_again_only_when_they_may_have_changed(pair, monkeypatch):
+    a, b = pair
+    a("ACL", "SETUSER", "bob", "on")
+    sync(a, b)
+    read, whole = [], b.replica.system_hash
+    b.shared.replica = SimpleNamespace(
+        system_hash=lambda key: read.append(key) or whole(key),
+        **{name: getattr(b.replica, name) for name in ("inspect_member", "now")})
+    for key, times in (b"members", 0), (b"users2", 0), (USERS, 1):
+        a.replica.system_set(key, {b"eve": b"on"})
+        before = b.replica.system_changes
+        exchange(a, b)
+        assert b.replica.system_changes > before
+        b.shared.replica.users_changes = b.replica.users_changes
+        b.shared.refresh()
+        assert len(read) == times, key
+
+
 # ---- what it is and is not -----------------------------------------------------------------------
 
 def test_no_password_is_told(pair):
