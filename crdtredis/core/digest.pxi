@@ -19,7 +19,9 @@ from libc.string cimport memcpy, memset
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 
 cdef enum:
-    SUMMED_WHOLE = 64       # elements of collections under a key that are summed up with it
+    # elements of collections under a key that are summed up with it, which is one: no packed key is
+    # put down
+    SUMMED_WHOLE = 65
 
 
 cdef void digest_add(Digest *d, Span name, int what, const uint64_t *facts, int n,

@@ -59,7 +59,8 @@ from crdtredis.buffer cimport (Buffer, Span, buffer_add, buffer_free, buffer_nee
 
 
 cdef enum:
-    WALKED_WHOLE = 32       # members or elements of a collection that is given out with its key
+    # members or elements of a collection that is given out with its key: no packed one is put down
+    WALKED_WHOLE = 64
 
 cdef const char *ZERO_ID = b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
 
