@@ -112,6 +112,7 @@ cdef enum:
     # idempotent ids: see core/produced.pxi
     G_PRODUCED = 105        # "i", of a member,
     G_FORGET = 102          # "f": of an effect, which lists such; all where it lists none
+    PRODUCED_NAME_MOST = 132    # bytes of the one
     CREATE_ID = 16          # bytes that name a CREATE: its actor's id and its seq
     # of a delivery
     G_NO_RECORDS = 1
@@ -439,7 +440,8 @@ cdef int groups_name_sound(Span name) noexcept nogil:
     if name.n == 0 or name.p[0] == G_GROUP:
         return name.n > 0
     if name.p[0] == G_PRODUCED:
-        return get_bytes(&p, end, &s) and s.n > 0 and p < end
+        return (name.n <= PRODUCED_NAME_MOST and get_bytes(&p, end, &s) and s.n > 0
+                and p < end)
     if (name.p[0] != G_CONSUMER and name.p[0] != G_RECORD) or not get_bytes(&p, end, &s):
         return 0
     if name.p[0] == G_RECORD:

@@ -35,7 +35,12 @@ cdef enum:
     TAG_PAIRS = 2
     TEXT_MOST = 64              # bytes of one that stands as it is
     FORGOTTEN_MOST = 12         # ids of a producer that go with one that comes,
+    SAME_MOST = 1024            # of the same ms, of which those go first that were first,
     LOOKED_AT = 8               # and others that are looked at
+
+cdef struct Known:
+    StreamId id
+    Element *e
 
 cdef uint64_t[4] HASH_KEYS
 HASH_KEYS[0] = 0x6372647472656469
@@ -103,23 +108,28 @@ cdef inline int has_run_out(Kernel *k, Element *m, Idempotence of) noexcept nogi
     return k.now - born_at(m) >= of.seconds * 1000
 
 
-cdef int produced_find(Kernel *k, Collection *s, Span name, StreamId *id) noexcept nogil:
-    cdef Collection *c = groups_of(s) if s != NULL else NULL
-    cdef Element *m = NULL
+cdef int added_first(Element *m, StreamId *id) noexcept nogil:
+    """The lowest id of what was added under it; 0: nothing was."""
     cdef StreamId x
     cdef Said w
     cdef size_t i = 0
-    if c != NULL:
-        m = table_find(&c.table, name.p, name.n, key_hash(k, name.p, name.n))
-    if m == NULL or has_run_out(k, m, idempotence_of(k, s)):
-        return 0
     while nth_write(m, i, &w):
         x = id_of(w.value.p)
         if i == 0 or id_below(x, id[0]):
             id[0] = x
         i += 1
-    stream_of(s).refused += i > 0
     return i > 0
+
+
+cdef int produced_find(Kernel *k, Collection *s, Span name, StreamId *id) noexcept nogil:
+    cdef Collection *c = groups_of(s) if s != NULL else NULL
+    cdef Element *m = NULL
+    if c != NULL:
+        m = table_find(&c.table, name.p, name.n, key_hash(k, name.p, name.n))
+    if m == NULL or has_run_out(k, m, idempotence_of(k, s)) or not added_first(m, id):
+        return 0
+    stream_of(s).refused += 1
+    return 1
 
 
 cdef Idempotence idempotence_of(Kernel *k, Collection *s) noexcept nogil:
@@ -175,28 +185,59 @@ cdef Element *idempotence_set(Kernel *k, uint32_t db, Span key, Element *e,
     return e
 
 
+cdef size_t keep_first(Known *found, size_t n, size_t most, Element *m) noexcept nogil:
+    """m is among the `most` that were added first, or is not; how many there are."""
+    cdef size_t i = n
+    cdef Known x
+    x.e = m
+    if not added_first(m, &x.id):
+        return n
+    while i and id_below(x.id, found[i - 1].id):
+        if i < most:
+            found[i] = found[i - 1]
+        i -= 1
+    if i < most:
+        found[i] = x
+    return min(n + 1, most)
+
+
 cdef void gather_old(Kernel *k, Collection *c, Span head, Idempotence of,
                      Buffer *names) noexcept nogil:
-    """Names, each behind its length, of a producer's: what is too old, or more than is kept."""
+    """Names, each behind its length, of a producer's: what is too old, or more than is kept. An op,
+    or a replica whose clock is behind others', may well add as many within a ms."""
     cdef Order *o = &groups_data(c).produced
+    cdef Known[FORGOTTEN_MOST] found
     cdef Buffer first
     cdef OrderCursor at
     cdef Item *item
-    cdef size_t begin, end, n = 0
-    cdef uint64_t last
+    cdef size_t begin, end, n = 0, i, most, some, looked = 0
+    cdef uint64_t last, now
     memset(&first, 0, sizeof(Buffer))
     buffer_add(&first, head.p, head.n)
     range_behind(c, &first, &begin, &end)
     buffer_free(&first)
     last = time_key(k, head, INT64_MAX)
     item = order_at(o, order_rank(o, time_key(k, head, 0), span(b"", 0)), &at)
-    while item != NULL and item.sort_key <= last and n < FORGOTTEN_MOST:
-        if begins_with(item.e, head):
-            if end - begin - n <= <size_t>of.most and not has_run_out(k, item.e, of):
+    while (item != NULL and item.sort_key <= last and n < FORGOTTEN_MOST
+           and looked < SAME_MOST):
+        if not begins_with(item.e, head):
+            item = order_next(&at)
+            continue
+        most = FORGOTTEN_MOST - n
+        if not has_run_out(k, item.e, of):
+            if end - begin <= n + <size_t>of.most:
                 break
-            add_bytes(names, element_name(item.e))
-            n += 1
-        item = order_next(&at)
+            most = min(most, end - begin - n - <size_t>of.most)
+        now = item.sort_key
+        some = looked = 0
+        while item != NULL and item.sort_key == now and looked < SAME_MOST:
+            if begins_with(item.e, head):
+                some = keep_first(found, some, most, item.e)
+            looked += 1
+            item = order_next(&at)
+        for i in range(some):
+            add_bytes(names, element_name(found[i].e))
+        n += some
 
 
 cdef void gather_others(Kernel *k, Collection *c, Span head, Idempotence of,
@@ -277,12 +318,13 @@ cdef Element *produced_copy(Kernel *k, Collection *from_, uint32_t db, Span key,
                             Element *e) noexcept nogil:
     cdef OrderCursor at
     cdef Element *m = first_produced(from_, &at)
-    cdef Said w
+    cdef Idempotence of = idempotence_of(k, from_)
+    cdef StreamId id
     if head_member(from_, HEAD_IDEMPOTENCE) != NULL:
-        e = idempotence_put(k, db, key, e, idempotence_of(k, from_))
+        e = idempotence_put(k, db, key, e, of)
     while m != NULL and is_produced(m):
-        if nth_write(m, 0, &w):
-            e = put_produced(k, db, key, e, element_name(m), id_of(w.value.p))
+        if not has_run_out(k, m, of) and added_first(m, &id):
+            e = put_produced(k, db, key, e, element_name(m), id)
         m = next_in_order(&at)
     return e
 

@@ -91,6 +91,21 @@ def test_of_each_producer_so_many_are_known(c):
     c.replica.check()
 
 
+@pytest.mark.parametrize("within", ["a ms", "a transaction"])
+def test_of_what_one_ms_brings_the_first_go_first(c, within):
+    """An op may add as many as are known, and so may a replica whose clock is behind others'."""
+    add(c, "init"), c("XCFGSET", "s", "IDMP-MAXSIZE", 3)
+    for names in (range(9), range(29, 20, -1)):
+        ids = [] if within == "a ms" else c("MULTI") and []
+        for i in names:
+            ids.append(add(c, i))
+            if within == "a ms":
+                assert add(c, i) == ids[-1]
+        ids = ids if within == "a ms" else c("EXEC")
+        assert [add(c, i) for i in names[-3:]] == ids[-3:] and tracked(c)[1] == 3
+    c.replica.check()
+
+
 def test_producers_that_come_no_more_are_forgotten():
     nothing, c = probe_memory()[0], Client()
     for i in range(500):
@@ -184,6 +199,16 @@ def test_a_copy_knows_what_the_stream_knows(c):
     c.replica.check()
 
 
+@pytest.mark.parametrize("command", ["COPY", "RENAME"])
+def test_what_has_run_out_no_copy_knows(c, command):
+    first = add(c, "a")
+    c.now += 50_000
+    second = add(c, "b")
+    c.now += 50_000
+    c(command, "s", "t")
+    assert add(c, "a", key="t") != first and add(c, "b", key="t") == second
+
+
 # ---- replicas ------------------------------------------------------------------------------------
 
 def two():
@@ -218,6 +243,17 @@ def test_a_retry_that_comes_first_adds_another_and_then_all_answer_one():
     assert add(a, "a") not in ids
     exchange(a, b)
     same(a, b)
+
+
+@pytest.mark.parametrize("behind", [0, 1])
+def test_a_copy_answers_what_the_stream_does(behind):
+    clients = two()
+    clients[behind].now -= 5
+    ids = [add(c, "a") for c in clients]
+    exchange(*clients)
+    clients[0]("RENAME", "s", "t")
+    exchange(*clients)
+    assert [add(c, "a", key="t") for c in clients] == [min(ids)] * 2
 
 
 def test_what_either_forgets_is_forgotten_and_what_it_had_not_seen_stays():

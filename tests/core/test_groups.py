@@ -517,6 +517,7 @@ def test_nothing_is_left_behind():
 ROUND = b"\0" + b"\0" * 16 + b"\0\0\1" + b"\0\0"
 CREATE = b"\1\0\0\0\0\0\0\0\1"
 WHO = CREATE + b"\1x\0\2"
+PRODUCED = b"i\2\0p\0a"
 
 
 @pytest.mark.parametrize("name, value", [
@@ -525,7 +526,9 @@ WHO = CREATE + b"\1x\0\2"
     (b"gg", ROUND[:-2] + b"\2\3" + b"\1" * 8 + b"\2\0"), (b"cg", WHO + b"x"), (b"cg", WHO[:-1]),
     (b"cg", CREATE + b"\7x\0\2"), (b"og", WHO + b"\1"), (b"og", WHO + b"\1" + b"\0" * 17),
     (b"ag", b"\2" + b"\0" * 16), (b"xg", b"\2x"), (b"dg", WHO + b"\0" * 17 + b"\1"),
-    (b"dg", WHO + b"\0" * 17 + b"\xff\xff\xff\xff\xff\1"), (b"pg", b"")])
+    (b"dg", WHO + b"\0" * 17 + b"\xff\xff\xff\xff\xff\1"), (b"pg", b""),
+    (PRODUCED, b"\0" * 15), (PRODUCED[:-2], b"\0" * 16), (PRODUCED + b"x" * 128, b"\0" * 16),
+    (b"f", b"\2gg"), (b"f", b"\7" + PRODUCED), (b"f", b"\1i")])
 def test_effects_that_mean_nothing_are_refused(name, value):
     a, peer = Replica("a", 1), Replica("peer", 1)
     for kind in (pb.ASSIGN, pb.REMOVE, pb.INCREMENT):
