@@ -5,6 +5,7 @@ will not do is said with the setting that names it.
 """
 from __future__ import annotations
 
+import logging
 import os
 import re
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
+log = logging.getLogger("crdtredis.server")
 # what TlsContext calls these, and what opens them
 MORE = "tls_more_certs", "tls_more_certs", "tls_key_file_pass"
 
@@ -117,6 +119,8 @@ def shown_to_peers(config: Config) -> tuple[str, str, str] | None:
     if kind != "tls_":
         raise StartError(f"tls_client_cert_file {cert}: expected a certificate that clients may "
                          "show (its extended key usage says otherwise)", EXIT_CONFIG)
+    log.info("tls_cert_file %s is for servers alone (its extended key usage), so peers with "
+             "tls_auth_peers want a tls_client_cert_file here", cert)
     return None
 
 

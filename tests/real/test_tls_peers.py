@@ -230,6 +230,7 @@ def test_a_certificate_for_servers_alone_is_not_shown(processes, pem):
     until(lambda: b": up" in peer(a, w.address))
     w("CONFIG", "SET", "tls-auth-peers", "yes")
     until(lambda: b"it has shown no certificate" in peer(a, w.address))
+    assert "server.crt is for servers alone (its extended key usage)" in a.log()
     a.stop()
     a.settings |= shows(pem, "expired")
     a.start()
