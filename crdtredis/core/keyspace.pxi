@@ -103,6 +103,8 @@ cdef Element *reencode(Kernel *k, Table *t, size_t *live, Element *e, int was_li
         return NULL
     if flags != e.meta & 0xff:
         e = element_convert(k, t, e, flags, value)
+        if flags & E_ENTRY and element_held(e) != NULL and not is_packed(e):
+            pack_later(k, e)               # it was remembered where it stood before
         if w != NULL:
             e.dot = w.dot
             e.stamp = w.stamp

@@ -6,8 +6,10 @@ cdef enum:
     PACK_KEPT = 1 << 16     # collections that were opened last stay as they are for PACK_AFTER,
     PACK_AFTER = 500        # ms
     PACK_MOST = 1 << 20     # that are remembered
+    PACK_FEW = 1 << 10      # those that were opened last, where memory is lacking
 
 # 1 where what lies under the key is packed now
 cdef int key_pack(Kernel *k, Element *e) noexcept nogil
-# Packs about `most` of those whose time has come; 1 while more are left.
-cdef int pack_due(Kernel *k, int most) noexcept nogil
+# Packs about `most` small ones of those whose time has come, or behind which more than `kept` were
+# opened; 1 while more are left.
+cdef int pack_due(Kernel *k, int most, size_t kept=*) noexcept nogil

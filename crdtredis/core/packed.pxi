@@ -21,8 +21,8 @@
 # (packed_member), and so is what is asked of many keys at once: which type, is it live, its memory;
 # the digest and the state as bytes unpack and pack again. What was opened or unpacked is
 # remembered, and packed when nobody has come to it for PACK_AFTER, or where more than PACK_KEPT
-# were opened since; never while a command runs. So what is in use is as it was, and a form means
-# nothing: packing and unpacking give the same cells.
+# were opened since (PACK_FEW before any key is evicted for it); never while a command runs. So what
+# is in use is as it was, and a form means nothing: packing and unpacking give the same cells.
 #
 # Not chosen: commands that work on the packed bytes. It would take a second way of doing all that
 # a member can undergo, for what unpacking costs: a microsecond for five members.
@@ -417,15 +417,16 @@ cdef void pack_later(Kernel *k, Element *e) noexcept nogil:
 
 
 cdef int is_key(Kernel *k, const Opened *x) noexcept nogil:
-    """Is the key still there?"""
+    """Is the key still there? Those of SYSTEM_DB are looked at every second, and stay open: what
+    memory they took each time would evict others' keys."""
     cdef int db
     for db in range(DATABASES):
-        if table_holds(&k.db[db].table, x.e, x.hash):
+        if db != SYSTEM_DB and table_holds(&k.db[db].table, x.e, x.hash):
             return 1
     return 0
 
 
-cdef int pack_due(Kernel *k, int most) noexcept nogil:
+cdef int pack_due(Kernel *k, int most, size_t kept=PACK_KEPT) noexcept nogil:
     cdef Buffer *b = &k.packing.opened
     cdef size_t end = b.n               # what is put off now is not looked at again
     cdef Opened x
@@ -433,7 +434,7 @@ cdef int pack_due(Kernel *k, int most) noexcept nogil:
     cdef int many
     while k.packing.at < end and most > 0:
         memcpy(&x, b.p + k.packing.at, sizeof(Opened))
-        many = (b.n - k.packing.at) // sizeof(Opened) > PACK_KEPT
+        many = (b.n - k.packing.at) // sizeof(Opened) > kept
         age = <uint32_t>k.now - x.at
         if not many and age < PACK_AFTER:
             break
@@ -446,6 +447,8 @@ cdef int pack_due(Kernel *k, int most) noexcept nogil:
         if (not many and not k.eviction.policy & EVICT_LFU and 0 < after < 1 << 23) or (
                 not key_pack(k, x.e) and k.joining):
             pack_later(k, x.e)
+        elif is_packed(x.e):
+            most -= <int>packed_n(x.e) >> 3
     if k.packing.at == b.n:
         k.packing.at = b.n = 0
         if b.cap > QUEUE_SLACK:

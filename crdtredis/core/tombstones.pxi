@@ -106,6 +106,7 @@ cdef int collect_place(Kernel *k, Buffer *keys, Buffer *found, int *most) noexce
         left -= 1
         if is_packed(e):                   # a place, with no tombstones in it
             if left == 0:
+                k.search.member = 0        # of what stood there before
                 k.search.place += 1
                 return 1
             left -= 1

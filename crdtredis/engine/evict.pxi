@@ -33,6 +33,9 @@
 # n times as long while a part grows. What lies in wait for other ops (pending_limit) is left out,
 # as Redis leaves out its replicas' buffers.
 #
+# Small collections that were opened, be it to read them, take more than packed (core/packed.pxi).
+# No key goes for that, and no write is refused: first they are packed, but for the last few.
+#
 # A counter that is removed leaves a tombstone until all replicas know of that: its bytes are as
 # good as free (Room.owed), up to a fourth of the limit; else every counter would be evicted
 # before the first byte is free. Above that, keys go that free nothing for now. So tombstones are
@@ -42,8 +45,8 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from crdtredis._core cimport (Count, Element, collect, evict_key, free_garbage, kernel_tombstones,
-                              mem_used, op_begin, op_end)
+from crdtredis._core cimport (PACK_FEW, Count, Element, collect, evict_key, free_garbage,
+                              kernel_tombstones, mem_used, op_begin, op_end, pack_due)
 
 cdef enum:
     FOREIGN_MS = 1000       # in which other replicas pay for what they write
@@ -53,6 +56,7 @@ cdef enum:
     BETWEEN_LOOKS = 16      # keys evicted between looks at the time that has passed, as in Redis
     KEYS_OF_AN_OP = 1024
     FREED_AT_ONCE = 1000    # members of collections
+    PACKED_AT_ONCE = 64     # small collections
     LOOKED_THROUGH = 32     # buckets for tombstones, and keys evicted, for a command where more is
     EVICTED_AT_MOST = 4     # owed than that
     # what must not be running when an op is made outside of commands
@@ -132,6 +136,18 @@ cdef void make_room(Dispatch *d) noexcept nogil:
     event_ends(d, LATENCY_EVICTION, event)
 
 
+cdef int packs(Dispatch *d) noexcept nogil:
+    """Packs what was opened, until memory is below the limit, for as long as an eviction may take;
+    1 where more is left to pack."""
+    cdef uint64_t begun = cycles()
+    while mem_used() > d.max_memory and not d.kernel.joining:
+        if not pack_due(d.kernel, PACKED_AT_ONCE, PACK_FEW):
+            return 0
+        if cycles() - begun > d.room.ticks:
+            return 1
+    return 0
+
+
 cdef inline int evicts(Dispatch *d) noexcept nogil:
     return (d.kernel.eviction.policy and d.kernel.open.depth == 0
             and not d.guard & GUARD_EVICT)
@@ -139,6 +155,8 @@ cdef inline int evicts(Dispatch *d) noexcept nogil:
 
 cdef int has_room(Dispatch *d) noexcept nogil:
     if mem_used() <= d.max_memory:
+        return 1
+    if d.kernel.open.depth == 0 and (packs(d) or mem_used() <= d.max_memory):
         return 1
     if d.kernel.eviction.policy == 0:
         return 0
@@ -191,7 +209,9 @@ cdef void take_on(Dispatch *d) noexcept nogil:
 
 cdef void evict_due(Dispatch *d) noexcept nogil:
     cdef Room *r = &d.room
-    r.more = 0
+    r.more = packs(d)
+    if r.more:
+        return
     settle(d)
     if excess(d) == 0:
         r.none = 0

@@ -223,6 +223,17 @@ def test_a_key_that_has_gone_or_moved_is_passed_over():
     assert node("SMEMBERS", "m") == [b"1"]
 
 
+def test_one_that_moves_is_not_forgotten():
+    a, b = Node("a"), Node("b")
+    a.replica.declare("b", 1)
+    a("SADD", "k", "x")
+    b("SET", "k", "text")
+    a.receive(b.log)                                # a string beside the set
+    a.replica.now = NOW + 2000
+    a.replica.pack()
+    assert packed(a) == 1 and a("TYPE", "k") == b"set"
+
+
 def test_looking_at_all_keys_leaves_them_packed():
     node = made([c for kind in KINDS for c in KINDS[kind][:1]])
     for i in range(50):

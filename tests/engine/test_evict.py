@@ -5,6 +5,7 @@ import gc
 
 import pytest
 
+from crdtredis._core import probe_pack
 from tests.commands.run import NOW, Client
 
 OOM = "OOM command not allowed when used memory > 'maxmemory'."
@@ -86,6 +87,20 @@ def test_large_values_are_freed_before_the_next_key_goes():
     c.executor.max_memory = used(c) - 1_000_000
     c("SET", "k", "x")
     assert c("DBSIZE") == 4 and used(c) <= c.executor.max_memory + 1000
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "allkeys-lru"])
+def test_what_was_opened_is_packed_before_any_key_goes(policy):
+    c = cache(policy, room=20_000_000)
+    for i in range(1500):
+        c("SADD", i, *range(60))
+    probe_pack(c.replica)
+    c.executor.max_memory = used(c) + 3_000_000     # what a thousand take that are open
+    c("SUNION", *range(1500))
+    assert used(c) > c.executor.max_memory
+    assert c("SET", "k", "x") == b"OK" and used(c) <= c.executor.max_memory
+    assert c("DBSIZE") == 1501 and c.executor.eviction_stats()["evicted"] == 0
+    c.replica.check()
 
 
 def test_one_go_is_bounded_in_time():
