@@ -69,38 +69,36 @@ cdef inline int read_members(Call *c, Span key, int type, Collection **out) noex
     return found
 
 
-cdef inline int read_member(Call *c, Span key, int type, Span name, Element **m) noexcept nogil:
-    """Look up one member in order to read it: as read_members; *m is NULL unless FOUND."""
-    cdef Element *e = key_find(c.kernel, c.db, key)
-    cdef int there = key_type(c.kernel, e)
-    m[0] = NULL
-    if there == T_NONE:
+cdef inline int read_key(Call *c, Span key, int types, Element **e, int *type) noexcept nogil:
+    """Look up a key of one of several types, a bit 1 << T_* for each, in order to read it: counts
+    the hit or miss; *type is its own. MISSING; FOUND; REFUSED: WRONGTYPE is told."""
+    e[0] = key_find(c.kernel, c.db, key)
+    type[0] = key_type(c.kernel, e[0])
+    if type[0] == T_NONE:
         c.stats.misses += 1
         return MISSING
     c.stats.hits += 1
-    if there != type:
+    if not types >> type[0] & 1:
         refuse_type(c)
         return REFUSED
-    touch(c, e)
-    m[0] = key_member(c.kernel, e, type, name)
-    return FOUND if m[0] != NULL else MISSING
+    touch(c, e[0])
+    return FOUND
+
+
+cdef inline int read_member(Call *c, Span key, int type, Span name, Element **m) noexcept nogil:
+    """Look up one member in order to read it: as read_members; *m is NULL unless FOUND."""
+    cdef Element *e
+    cdef int found = read_key(c, key, 1 << type, &e, &type)
+    m[0] = key_member(c.kernel, e, type, name) if found == FOUND else NULL
+    return MISSING if found == FOUND and m[0] == NULL else found
 
 
 cdef inline int read_any(Call *c, Span key, int types, Collection **out) noexcept nogil:
-    """The same for a command that takes several types: a bit 1 << T_* for each."""
-    cdef Element *e = key_find(c.kernel, c.db, key)
-    cdef int type = key_type(c.kernel, e)
-    out[0] = NULL
-    if type == T_NONE:
-        c.stats.misses += 1
-        return MISSING
-    c.stats.hits += 1
-    if not types >> type & 1:
-        refuse_type(c)
-        return REFUSED
-    touch(c, e)
-    out[0] = key_collection(c.kernel, e, type)
-    return FOUND
+    """As read_members, for a command that takes several types: a bit 1 << T_* for each."""
+    cdef Element *e
+    cdef int type, found = read_key(c, key, types, &e, &type)
+    out[0] = key_collection(c.kernel, e, type) if found == FOUND else NULL
+    return found
 
 
 cdef inline int member_live(Element *m) noexcept nogil:

@@ -8,8 +8,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport UINT64_MAX, int64_t, uint64_t
 from libc.string cimport strlen
 
-from crdtredis._core cimport (T_STREAM, Collection, ConsumerView, Element, GroupView, Kernel,
-                              PendingView, StreamCursor, StreamId, group_count, group_find,
+from crdtredis._core cimport (T_STREAM, Collection, ConsumerView, Element, GroupView, Idempotence,
+                              Kernel, PendingView, StreamCursor, StreamId, group_count, group_find,
                               group_next, idempotence_of, pending_from, produced_counts,
                               stream_added, stream_len, stream_max_deleted, stream_next,
                               stream_seek, stream_top)
@@ -118,6 +118,7 @@ cdef void xinfo_stream(Call *c) noexcept nogil:
     cdef StreamCursor at
     cdef size_t producers, ids
     cdef uint64_t added, refused
+    cdef Idempotence of
     cdef int told
     if not find_told(c, &s):
         return
@@ -149,8 +150,9 @@ cdef void xinfo_stream(Call *c) noexcept nogil:
     stream_seek(k, s, least, 0, &at)
     reply_id(c, at.id if stream_next(&at) else least)
     if told:
-        reply_word_int(c, "idmp-duration", idempotence_of(k, s).seconds)
-        reply_word_int(c, "idmp-maxsize", idempotence_of(k, s).most)
+        of = idempotence_of(k, s)
+        reply_word_int(c, "idmp-duration", of.seconds)
+        reply_word_int(c, "idmp-maxsize", of.most)
         reply_word_int(c, "pids-tracked", producers)
         reply_word_int(c, "iids-tracked", ids)
         reply_word_int(c, "iids-added", added)

@@ -277,6 +277,7 @@ cdef void record_returns(Kernel *k, Collection *c, StreamId id) noexcept nogil:
     while group != NULL:
         if is_pending(c, name_group(group), id):
             forget_places(c)
+            return
         i += 1
         group = nth_group(c, i)
 
