@@ -32,9 +32,10 @@ cdef inline signed char glob_fold(char c, int nocase) noexcept nogil:
 
 
 cdef inline size_t glob_one(const char *p, size_t n, size_t i, char text, int nocase,
-                            int64_t *steps) noexcept nogil:
+                            int64_t most, int64_t *steps) noexcept nogil:
     """Where the pattern goes on after its element at i, which is no star, has taken the byte
-    `text`; 0 when it does not match. What it looks at is added to `steps`."""
+    `text`; 0 when it does not match. What it looks at is added to `steps`; beyond `most` it does
+    not look."""
     cdef signed char c = glob_fold(text, nocase), low, high
     cdef int invert, hit = 0
     if p[i] == c'?':
@@ -49,6 +50,8 @@ cdef inline size_t glob_one(const char *p, size_t n, size_t i, char text, int no
         i += 1
     while i < n and p[i] != c']':
         steps[0] += 1
+        if steps[0] > most:
+            return 0
         if p[i] == c'\\' and n - i >= 2:
             i += 1
             low = high = glob_fold(p[i], nocase)
@@ -95,18 +98,19 @@ cdef inline int glob_compare(const char *p, size_t n, const char *text, size_t l
     while at < length and steps[0] <= most:
         steps[0] += 1
         if i < n and p[i] == c'*':
-            while i < n and p[i] == c'*':
+            while i < n and p[i] == c'*' and steps[0] <= most:
                 i += 1
                 steps[0] += 1
             if i == n:
                 return 1
-            if not nocase and glob_is_plain(p + i, n - i):
+            # As much of the rest as the text is long: longer, it can't be the text's end.
+            if not nocase and glob_is_plain(p + i, min(n - i, length - at + 1)):
                 return (n - i <= length - at
                         and memcmp(text + length - (n - i), p + i, n - i) == 0)
             after_star = i
             at = tried = glob_next(p[i], text, at, length, nocase, steps)
             continue
-        goes_on = glob_one(p, n, i, text[at], nocase, steps) if i < n else 0
+        goes_on = glob_one(p, n, i, text[at], nocase, most, steps) if i < n else 0
         if goes_on:
             i = goes_on
             at += 1
@@ -116,7 +120,7 @@ cdef inline int glob_compare(const char *p, size_t n, const char *text, size_t l
         else:
             return 0
     if length:
-        while i < n and p[i] == c'*':
+        while i < n and p[i] == c'*' and steps[0] <= most:
             i += 1
             steps[0] += 1
     return at == length and i == n
