@@ -202,6 +202,12 @@ SETTINGS: tuple[Setting, ...] = (
           "A larger HyperLogLog is held in its dense form, of 12 KB.", live=True),
         S("stream_node_max_entries", Int(0, 2**63 - 1), 100,
           "XADD and XTRIM with ~ remove so many entries of a stream at once.", live=True),
+        S("stream_idmp_duration", Int(1, 86400, "seconds"), 100,
+          "How long ids of XADD IDMP are known in streams of which XCFGSET has not said so: for "
+          "the XADDs that this replica executes, so all replicas should have the same.",
+          live=True),
+        S("stream_idmp_maxsize", Int(1, 10000), 100,
+          "Likewise, how many of each producer.", live=True),
         S("appendonly", Fixed(True), True, "Every write is logged before its reply leaves."),
         S("appendfsync", Choice("always", "everysec", "no"), "everysec",
           "When the log is forced to disk: before every reply, once a second, or when the system "
@@ -517,8 +523,8 @@ BY_VARIABLE = {s.variable: s for s in SETTINGS}
 BY_PUBLIC = {alias.replace("_", "-"): s for s in SETTINGS
              for alias in (s.name, s.public, *s.aliases)}
 ENCODING_LIMITS = tuple(s.name for s in SETTINGS if "_max_listpack_" in s.name
-                        or "_max_intset_" in s.name or s.name in ("hll_sparse_max_bytes",
-                                                                   "stream_node_max_entries"))
+                        or "_max_intset_" in s.name or s.name.startswith("stream_")
+                        or s.name == "hll_sparse_max_bytes")
 # in the order of Executor.set_eviction
 EVICTION = ("maxmemory_policy", "maxmemory_samples", "lfu_log_factor", "lfu_decay_time",
             "maxmemory_eviction_tenacity")

@@ -174,11 +174,21 @@ def test_rewrite_keeps_lines_and_order(tmp_path):
     assert (tmp_path / "redis.conf").read_text().endswith("pubsub 33554432 8388608 60\nhz 20\n")
 
 
+def test_defaults_of_idempotent_ids(tmp_path):
+    config = load(tmp_path, "stream-idmp-duration 60\nstream-idmp-maxsize 7\n")
+    assert (config.stream_idmp_duration, config.stream_idmp_maxsize) == (60, 7)
+    assert config.warnings == []
+    for line in ("stream-idmp-duration 0", "stream-idmp-duration 86401", "stream-idmp-maxsize 0",
+                 "stream-idmp-maxsize 10001"):
+        with pytest.raises(ConfigError):
+            load(tmp_path, line + "\n")
+
+
 def test_a_daemon_from_a_redis_conf(tmp_path):
     port = free_port()
     (tmp_path / "redis.conf").write_text(f"port {port}\ndaemonize yes\npidfile "
                                          f"{tmp_path}/r.pid\nlogfile {tmp_path}/r.log\ndir "
-                                         f"{tmp_path}/d\n")
+                                         f"{tmp_path}/d\nstream-idmp-duration 60\nstream-idmp-maxsize 7\n")
     start = [*executable(), str(tmp_path / "redis.conf"), "--http-port", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(start, capture_output=True, text=True, timeout=60, env=environment)
@@ -187,6 +197,12 @@ def test_a_daemon_from_a_redis_conf(tmp_path):
     assert os.getsid(pid) == pid
     client = Connection(port)
     assert client("CONFIG", "GET", "dir") == [b"dir", f"{tmp_path}/d".encode()]
+    assert client("CONFIG", "SET", "stream-idmp-maxsize", "8") == b"OK"
+    assert client("CONFIG", "GET", "stream-idmp-*") == [
+        b"stream-idmp-duration", b"60", b"stream-idmp-maxsize", b"8"]
+    client("XADD", "s", "IDMP", "p", "i", "*", "f", "v")
+    told = client("XINFO", "STREAM", "s")
+    assert [told[told.index(b"idmp-" + n) + 1] for n in (b"duration", b"maxsize")] == [60, 8]
     # A second one fails in the foreground, in its own words and with its exit code, and leaves the
     # first one's pid file alone.
     second = subprocess.run(start, capture_output=True, text=True, timeout=60, env=environment)

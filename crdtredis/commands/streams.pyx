@@ -473,7 +473,7 @@ cdef void xcfgset(Call *c) noexcept nogil:
     said.seconds = seconds if seconds else before.seconds
     said.most = most if most else before.most
     c.changes = 0
-    if said.seconds != before.seconds or said.most != before.most:
+    if not before.of_stream or said.seconds != before.seconds or said.most != before.most:
         if not op_room(k, c.db, 2, c.argv[1].n, 64):
             return
         e = key_prepare(k, c.db, c.argv[1], e, T_STREAM)

@@ -359,6 +359,10 @@ cdef struct Streams:
     uint64_t ops            # that were applied since the start, those made here included
     uint16_t low            # what ids of `*` made here end with,
     uint32_t low_of         # when so many actors were known
+    # how long (s) idempotent ids are known, and how many of each producer, where XCFGSET has not
+    # said so: a setting of this replica, read where XADD is executed
+    int64_t known_seconds
+    int64_t known_most
     uint32_t floored        # floors that were noted
     Floor floors[1024]      # FLOORS
 

@@ -7,8 +7,8 @@ from libc.stdint cimport int64_t, uint32_t
 from crdtredis.buffer cimport Buffer, Span
 
 cdef enum:
-    PRODUCED_SECONDS = 100      # that an id is known, unless XCFGSET says another number,
-    PRODUCED_MOST = 100         # and so many of each producer
+    PRODUCED_SECONDS = 100      # that an id is known, unless a setting or XCFGSET says another
+    PRODUCED_MOST = 100         # number, and so many of each producer
     SECONDS_MOST = 86400
     KNOWN_MOST = 10000
     PRODUCED_EFFECTS = 2        # of one XADD at most,
@@ -17,6 +17,7 @@ cdef enum:
 cdef struct Idempotence:
     int64_t seconds
     int64_t most
+    int of_stream               # by XCFGSET; else it is the default, which is this replica's
 
 # By what an id is known: of a producer, and an id or the hash of what is added.
 cdef void produced_name(Buffer *name, Span producer, Span iid) noexcept nogil
@@ -28,7 +29,7 @@ cdef int produced_find(Kernel *k, Collection *s, Span name, StreamId *id) noexce
 cdef Element *produced_put(Kernel *k, uint32_t db, Span key, Element *e, Span name,
                            StreamId id) noexcept nogil
 cdef Idempotence idempotence_of(Kernel *k, Collection *s) noexcept nogil
-# Another one than before: what is known goes.
+# Where it is another one than before, what is known goes.
 cdef Element *idempotence_set(Kernel *k, uint32_t db, Span key, Element *e,
                               Idempotence said) noexcept nogil
 # What is known; 0 where neither an id is nor anything was ever said.

@@ -15,7 +15,14 @@
 # at once; and which of the two has been read already, nobody knows. So neither goes.
 #
 # An id is known for a while (idempotence_of), by the stamp of what wrote it, and of each producer
-# as many as are said. Whether one has run out is seen as it is asked for; what is too old, or too
+# as many as are said: by XCFGSET, or by a setting of the replica that executes the XADD. So two
+# replicas with other settings answer differently, and hold the same: what either forgets is an
+# effect, and no effect reads how long or how many.
+#
+#     A, whose setting is 2: XADD s IDMP p 3 .., behind 1 and 2    ||   B, whose is 100: the same, 4
+#     both hold 2, 3 and 4: A forgets 1, by name. A's next XADD forgets two more, B's none
+#
+# Whether one has run out is seen as it is asked for; what is too old, or too
 # much, goes with a later XADD IDMP: of the same producer, the oldest first, and of any a few that
 # are looked at in turn, so producers that come no more are forgotten, too. These removals are
 # effects, for what two replicas hold must be the same. DEL removes what it observed, as it does of
@@ -137,12 +144,14 @@ cdef Idempotence idempotence_of(Kernel *k, Collection *s) noexcept nogil:
     cdef Idempotence said
     cdef Span value
     cdef StreamId x
-    said.seconds = PRODUCED_SECONDS
-    said.most = PRODUCED_MOST
+    said.seconds = k.streams.known_seconds
+    said.most = k.streams.known_most
+    said.of_stream = 0
     if m != NULL and value_live(m):
         value = field_view(k, m)
         if value.n == STREAM_ID:
             x = id_of(value.p)
+            said.of_stream = 1
             said.seconds = <int64_t>min(max(x.ms, <uint64_t>1), <uint64_t>SECONDS_MOST)
             said.most = <int64_t>min(max(x.seq, <uint64_t>1), <uint64_t>KNOWN_MOST)
     return said
@@ -177,7 +186,10 @@ cdef Element *idempotence_set(Kernel *k, uint32_t db, Span key, Element *e,
                               Idempotence said) noexcept nogil:
     cdef Buffer nothing
     cdef OrderCursor at
-    cdef int some = first_produced(key_collection(k, e, T_STREAM), &at) != NULL
+    cdef Collection *s = key_collection(k, e, T_STREAM)
+    cdef Idempotence before = idempotence_of(k, s)
+    cdef int some = first_produced(s, &at) != NULL and (
+        before.seconds != said.seconds or before.most != said.most)
     memset(&nothing, 0, sizeof(Buffer))
     e = idempotence_put(k, db, key, e, said)
     if some:

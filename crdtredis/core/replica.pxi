@@ -63,6 +63,8 @@ cdef class Replica:
         k.seed = int.from_bytes(randomness[16:], "little") | 1
         k.origins.seed ^= k.seed & ~<uint64_t>1
         k.deadlines.grace = expiry_grace
+        k.streams.known_seconds = PRODUCED_SECONDS
+        k.streams.known_most = PRODUCED_MOST
         k.inbox.max_skew = max_clock_skew
         k.pending.limit = pending_limit
         k.open.most = OP_MOST

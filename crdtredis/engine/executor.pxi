@@ -8,7 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
-from crdtredis._core cimport T_HASH, T_SET, T_ZSET, Replica
+from crdtredis._core cimport PRODUCED_MOST, PRODUCED_SECONDS, T_HASH, T_SET, T_ZSET, Replica
 from crdtredis.buffer cimport Buffer, Span, buffer_free, need_memory, span
 from crdtredis import audit
 from crdtredis.acl import Users
@@ -690,8 +690,11 @@ cdef class Executor:
                             int64_t zset_max_listpack_entries=128,
                             int64_t zset_max_listpack_value=64, int64_t list_max_listpack_size=-2,
                             int64_t hll_sparse_max_bytes=3000,
-                            int64_t stream_node_max_entries=100):
-        """What OBJECT ENCODING, PFADD and XTRIM go by, as the settings of these names."""
+                            int64_t stream_node_max_entries=100,
+                            int64_t stream_idmp_duration=PRODUCED_SECONDS,
+                            int64_t stream_idmp_maxsize=PRODUCED_MOST):
+        """What OBJECT ENCODING, PFADD, XTRIM and XADD IDMP go by, as the settings of these
+        names."""
         cdef EncodingLimits *e = &self.d.encoding
         e.entries[<int>T_HASH] = hash_max_listpack_entries
         e.entries[<int>T_SET] = set_max_listpack_entries
@@ -703,6 +706,8 @@ cdef class Executor:
         e.list_size = list_max_listpack_size
         e.hll_sparse = hll_sparse_max_bytes
         e.stream_node = stream_node_max_entries
+        self.d.kernel.streams.known_seconds = stream_idmp_duration
+        self.d.kernel.streams.known_most = stream_idmp_maxsize
 
     def slowlog(self, most: int = -1, int cost=COST_TIME) -> list:
         """Newest first: (id, seconds, usec or bytes, [args], addr, name)."""

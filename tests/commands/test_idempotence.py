@@ -174,6 +174,20 @@ def test_what_xcfgset_takes(c):
     assert full[full.index(b"pids-tracked") + 1] == 1
 
 
+def test_settings_say_what_xcfgset_does_not(c):
+    c.executor.set_encoding_limits(stream_idmp_duration=5, stream_idmp_maxsize=2)
+    first = add(c, "a")
+    assert (info(c)["idmp-duration"], info(c)["idmp-maxsize"]) == (5, 2)
+    c.now += 4999
+    assert add(c, "a") == first and add(c, "b") and add(c, "c") and tracked(c)[1] == 2
+    c("XCFGSET", "s", "IDMP-DURATION", 5)
+    assert tracked(c)[1] == 2, "it says what holds already, so nothing is forgotten"
+    c.executor.set_encoding_limits(stream_idmp_duration=50, stream_idmp_maxsize=20)
+    assert (info(c)["idmp-duration"], info(c)["idmp-maxsize"]) == (5, 2), "from now on for good"
+    add(c, "a", key="t")
+    assert (info(c, "t")["idmp-duration"], info(c, "t")["idmp-maxsize"]) == (50, 20)
+
+
 @pytest.mark.parametrize("options, text", [
     ((), "At least one parameter must be specified"),
     (("IDMP-DURATION",), "syntax error"), (("INVALID", 5), "syntax error"),
@@ -254,6 +268,28 @@ def test_a_copy_answers_what_the_stream_does(behind):
     clients[0]("RENAME", "s", "t")
     exchange(*clients)
     assert [add(c, "a", key="t") for c in clients] == [min(ids)] * 2
+
+
+def test_replicas_with_other_settings_hold_the_same():
+    a, b = two()
+    a.executor.set_encoding_limits(stream_idmp_duration=10, stream_idmp_maxsize=2)
+    ids = []
+    for i in range(3):
+        ids.append(add(b, i))
+        a.now += 1
+        b.now += 1
+    exchange(a, b)
+    added = add(a, 3), add(b, 4)
+    exchange(a, b)
+    same(a, b)
+    assert tracked(a)[1] == tracked(b)[1] == 3, "A forgot two that it had seen, B's last it had not"
+    assert [add(c, 3) for c in (a, b)] == [added[0]] * 2 and add(b, 2) == ids[2]
+    for c in (a, b):
+        c.now += 10_000
+    assert add(b, 4) == added[1] != add(a, 4), "known for B's 100 s, for A's 10"
+    exchange(a, b)
+    same(a, b)
+    assert add(b, 4) == add(a, 4)
 
 
 def test_what_either_forgets_is_forgotten_and_what_it_had_not_seen_stays():
