@@ -188,7 +188,8 @@ def test_a_daemon_from_a_redis_conf(tmp_path):
     port = free_port()
     (tmp_path / "redis.conf").write_text(f"port {port}\ndaemonize yes\npidfile "
                                          f"{tmp_path}/r.pid\nlogfile {tmp_path}/r.log\ndir "
-                                         f"{tmp_path}/d\nstream-idmp-duration 60\nstream-idmp-maxsize 7\n")
+                                         f"{tmp_path}/d\nstream-idmp-duration 60\n"
+                                         "stream-idmp-maxsize 7\n")
     start = [*executable(), str(tmp_path / "redis.conf"), "--http-port", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(start, capture_output=True, text=True, timeout=60, env=environment)
