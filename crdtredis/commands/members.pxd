@@ -353,7 +353,7 @@ cdef inline void choose(Kernel *k, Collection *c, size_t n, Buffer *out) noexcep
         while n:
             m = member_random(k, c)
             if table_find(&chosen, element_key(m), element_klen(m), m.hash) == NULL:
-                table_add(&chosen, m)
+                table_add(&chosen, m, m.hash)
                 buffer_add(out, &m, sizeof(m))
                 n -= 1
         table_clear(&chosen, NULL, NULL)

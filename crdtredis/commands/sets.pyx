@@ -294,7 +294,7 @@ cdef void unite(Sources *from_, size_t most, Buffer *out) noexcept nogil:
         m = next_member(sets[i], &at)
         while m != NULL and most:
             if table_find(&seen, element_key(m), element_klen(m), m.hash) == NULL:
-                table_add(&seen, m)
+                table_add(&seen, m, m.hash)
                 buffer_add(out, &m, sizeof(m))
                 most -= 1
             m = next_member(sets[i], &at)

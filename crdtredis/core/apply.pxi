@@ -72,7 +72,7 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
             live_of(c, &none)[0] -= 1
             element_free(m)
             continue
-        table_add(&c.table, m)
+        table_add(&c.table, m, m.hash)
         if m.meta & E_CELL:
             live = value_live(m)
             cell_remove_writes(element_cell(m), op)
@@ -114,7 +114,7 @@ cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, si
         copy_span(element_value(e), x.value)
         e.dot = dot
         element_put_stamp(e, op.stamp)
-        table_add(t, e)
+        table_add(t, e, hash)
         live[0] += 1
         return
     if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN and observed(op, e.dot):
@@ -147,7 +147,7 @@ cdef Element *increment_in(Kernel *k, const Applying *op, const Effect *x, Table
     if e == NULL and is_small:
         e = element_new(k, name, hash, member | E_LONE, 0)
         lone_put(e, dot, x.run_seq, x.run_index, x.total.whole)
-        table_add(t, e)
+        table_add(t, e, hash)
         op.counted.entries += 1
         live[0] += 1
         return e
@@ -159,7 +159,7 @@ cdef Element *increment_in(Kernel *k, const Applying *op, const Effect *x, Table
         return e
     if e == NULL:
         e = element_new(k, name, hash, member | E_CELL, 0)
-        table_add(t, e)
+        table_add(t, e, hash)
     else:
         was_live = element_live(e)
         e = open_cell(k, t, e)
@@ -199,8 +199,7 @@ cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
     if e == NULL:
         if x.kind == REMOVE:
             return NULL
-        e = element_new(k, x.key, key_hash(k, x.key.p, x.key.n), 0, 0)
-        table_add(&d.table, e)
+        e = key_new(k, &d.table, x.key)
     was_live = element_live(e)
     if x.kind == REMOVE:
         c = element_collection(k, e, x.type)
@@ -311,7 +310,7 @@ cdef Element *apply_to_stream(Kernel *k, const Applying *op, const Effect *x,
     if groups != NULL and not there and not id_below(stream_of(c).newest, id_of(x.name.p)):
         record_returns(k, groups, id_of(x.name.p))
     if not there:
-        stream_arrived(k, element_collection(k, e, T_STREAM), e.hash, x.name, hash, op.local)
+        stream_arrived(k, element_collection(k, e, T_STREAM), x.key, x.name, hash, op.local)
     memset(&y, 0, sizeof(Effect))
     y.kind = ASSIGN
     y.type = T_STREAM_HEAD
@@ -392,15 +391,15 @@ cdef Element *remove_deadline(Kernel *k, const Applying *op, uint32_t db,
 cdef void apply_assign(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
     if e != NULL and e.meta & E_ENTRY and not x.keep:
         e = remove_deadline(k, op, x.db, e)
-    assign_in(k, op, x, &k.db[x.db].table, &k.db[x.db].live, x.key, key_hash(k, x.key.p, x.key.n)
-              if e == NULL else e.hash, e,
+    assign_in(k, op, x, &k.db[x.db].table, &k.db[x.db].live, x.key,
+              key_hash(k, x.key.p, x.key.n) if e == NULL else 0, e,
               E_PLAIN if x.keep else E_PLAIN | E_CLEARS)
 
 
 cdef void apply_increment(Kernel *k, const Applying *op, const Effect *x,
                           Element *e) noexcept nogil:
     e = increment_in(k, op, x, &k.db[x.db].table, &k.db[x.db].live, x.key,
-                     key_hash(k, x.key.p, x.key.n) if e == NULL else e.hash, e)
+                     key_hash(k, x.key.p, x.key.n) if e == NULL else 0, e)
     if element_entry(e) != NULL:
         heap_place(k, element_entry(e))
 
@@ -446,8 +445,7 @@ cdef void apply_deadline(Kernel *k, const Applying *op, const Effect *x, Element
         stamp = x.stamp
         actor = actors_find(&k.actors, x.actor)
     if e == NULL:
-        e = element_new(k, x.key, key_hash(k, x.key.p, x.key.n), 0, 0)
-        table_add(&d.table, e)
+        e = key_new(k, &d.table, x.key)
     if (not e.meta & E_ENTRY
             and may_be_joint(e, make_dot(op.slot, op.seq), stamp, actor, x.deadline)):
         e = open_collections(k, x.db, e)
@@ -480,8 +478,7 @@ cdef Element *apply_field_deadline(Kernel *k, const Applying *op, const Effect *
     cdef Element *m
     cdef int was_live
     if e == NULL:
-        e = element_new(k, x.key, key_hash(k, x.key.p, x.key.n), 0, 0)
-        table_add(&db.table, e)
+        e = key_new(k, &db.table, x.key)
     was_live = element_live(e)
     e = open_entry(k, x.db, e)
     c = collection_open(k, e, T_DEADLINES)
@@ -489,7 +486,7 @@ cdef Element *apply_field_deadline(Kernel *k, const Applying *op, const Effect *
     unindex(k, c, m)
     if m == NULL:
         m = element_new(k, x.name, hash, E_MEMBER | E_CELL, 0)
-        table_add(&c.table, m)
+        table_add(&c.table, m, hash)
     m = open_cell(k, &c.table, m)
     cell_remove_writes(element_cell(m), op)
     cell_add_write(element_cell(m), make_dot(op.slot, op.seq), stamp, actor, 0, value)
@@ -584,6 +581,7 @@ cdef void apply_flush(Kernel *k, const Applying *op, const Effect *x) noexcept n
         flush_count(k, op, x.db, &s)
     old = d.table
     table_init(&d.table)
+    d.table.key = k.hash_key
     memset(&one, 0, sizeof(Effect))
     one.kind = DELETE
     one.db = x.db
@@ -595,7 +593,7 @@ cdef void apply_flush(Kernel *k, const Applying *op, const Effect *x) noexcept n
             d.live -= 1
             element_free(e)
         else:
-            table_add(&d.table, e)
+            table_add(&d.table, e, element_hash(k, e))
             apply_removal(k, op, &one, e)
     table_clear(&old, NULL, NULL)
 
@@ -623,7 +621,7 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
         else:
             touch_key(k, x.db, x.key)
     if k.watched.active and x.kind != FLUSH:
-        hash = e.hash if e != NULL else key_hash(k, x.key.p, x.key.n)
+        hash = key_hash(k, x.key.p, x.key.n)
         before = state_before(k, e)
         if x.kind == REMOVE and x.type == T_HASH and removes_lapsed(k, x, e):
             before |= FIELD_LAPSED

@@ -190,9 +190,9 @@ cdef size_t sum_place(Digesting *g, Span key, uint32_t bucket) noexcept nogil:
     return g.keys - 1
 
 
-cdef inline int was_scanned(const Element *e, uint64_t cursor) noexcept nogil:
+cdef inline int was_scanned(Kernel *k, Element *e, uint64_t cursor) noexcept nogil:
     """Did a call before this one, of table_scan at this cursor, come to e?"""
-    return bits_reversed(e.hash) < bits_reversed(cursor)
+    return bits_reversed(element_hash(k, e)) < bits_reversed(cursor)
 
 
 cdef void sum_key(void *arg, Element *e) noexcept nogil:
@@ -204,7 +204,7 @@ cdef void sum_key(void *arg, Element *e) noexcept nogil:
     cdef uint32_t bucket
     cdef size_t place
     cdef Walk w
-    if was_scanned(e, g.cursor):
+    if was_scanned(g.d.k, e, g.cursor):
         return
     bucket = bucket_of(g.d.db, key)
     if g.some != NULL and not bucket_is_in(g.some, bucket):
@@ -232,7 +232,7 @@ cdef void sum_member(void *arg, Element *m) noexcept nogil:
     """A TableVisit, of a collection under the first of the large keys."""
     cdef Digesting *g = <Digesting*>arg
     cdef Walk w
-    if was_scanned(m, g.member):
+    if was_scanned(g.d.k, m, g.member):
         return
     walk_begin(&w, &g.d.k.actors)
     w.type = g.type

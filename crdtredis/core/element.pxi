@@ -80,6 +80,10 @@ cdef uint32_t key_hash(Kernel *k, const char *p, size_t n) noexcept nogil:
     return siphash(p, n, k.hash_key)
 
 
+cdef inline uint32_t element_hash(Kernel *k, Element *e) noexcept nogil:
+    return e.hash if e.meta & E_MEMBER else key_hash(k, element_key(e), element_klen(e))
+
+
 cdef int value_live(Element *e) noexcept nogil:
     """Does the element's own cell (a string's, a member's) hold anything?"""
     return e.meta & (E_PLAIN | E_LONE) != 0 or (e.meta & E_CELL and cell_live(element_cell(e)))
@@ -115,32 +119,36 @@ cdef int element_live(Element *e) noexcept nogil:
     return 0
 
 
-cdef inline uint32_t short_lengths(size_t klen, size_t vlen) noexcept nogil:
-    """Bits of a member's meta."""
-    return (E_LONG if klen > SHORT_KLEN or vlen > SHORT_VLEN
-            else <uint32_t>klen << 9 | <uint32_t>vlen << 17)
+cdef inline int are_short(uint32_t flags, size_t klen, size_t vlen) noexcept nogil:
+    """Need these lengths no room of their own?"""
+    return (klen <= SHORT_KLEN and vlen <= SHORT_VLEN if flags & E_MEMBER
+            else klen <= KEY_SHORT_KLEN and vlen <= KEY_SHORT_VLEN)
 
 
 cdef inline void *element_allocation(Element *e) noexcept nogil:
-    return <char*>e + element_begin(e.meta)
+    return <char*>e + element_begin(e)
 
 
 cdef Element *element_new(Kernel *k, Span key, uint32_t hash, uint32_t flags,
                           size_t vlen) noexcept nogil:
     """A detached element; pointer, cell and value are for the caller to fill (the first two are
-    zero)."""
-    cdef uint32_t meta = (flags | short_lengths(key.n, vlen) if flags & E_MEMBER
-                          else flags | first_access(k) << 8)
-    cdef size_t before = element_before_key(flags), begin = element_begin(meta)
+    zero). hash: of a member."""
+    cdef size_t before = element_before_key(flags)
+    cdef size_t begin = 8 if are_short(flags, key.n, vlen) else 0
     cdef char *p = <char*>mem_alloc(before - begin + key.n + vlen)
     cdef Element *e = <Element*>(p - begin)
     memset(p, 0, before - begin)
     e.hash = hash
-    e.meta = meta
-    if begin == 0:
-        e.long_klen = <uint32_t>key.n
-        e.long_vlen = <uint32_t>vlen
+    e.meta = flags if flags & E_MEMBER else flags | first_access(k) << 8
+    element_put_lengths(e, key.n, vlen)
     copy_span(<char*>e + before, key)
+    return e
+
+
+cdef Element *key_new(Kernel *k, Table *t, Span name) noexcept nogil:
+    """A key with nothing under it yet."""
+    cdef Element *e = element_new(k, name, 0, 0, 0)
+    table_add(t, e, key_hash(k, name.p, name.n))
     return e
 
 
@@ -171,19 +179,15 @@ cdef Element *element_convert(Kernel *k, Table *t, Element *e, uint32_t flags,
 cdef Element *element_assign(Kernel *k, Table *t, Element *e, uint32_t flags,
                              Span value) noexcept nogil:
     """A plain value over a plain one: in place where the allocation fits without waste."""
-    cdef uint32_t lengths = short_lengths(element_klen(e), value.n)
-    cdef size_t begin = element_begin(e.meta)
-    cdef size_t size = element_before_key(e.meta) - begin + element_klen(e) + value.n
+    cdef size_t klen = element_klen(e), begin = element_begin(e)
+    cdef size_t size = element_before_key(e.meta) - begin + klen + value.n
     cdef size_t room = mem_room(element_allocation(e))
     if (flags & (E_ENTRY | E_BARE) == e.meta & (E_ENTRY | E_BARE) and size <= room
-            and room - size <= 24 + size // 8 and (begin == 0 or not lengths & E_LONG)):
+            and room - size <= 24 + size // 8 and (begin != 0) == are_short(e.meta, klen, value.n)):
         if value.n:
             memmove(element_value(e), value.p, value.n)
-        if begin:
-            e.meta = flags | E_MEMBER | lengths
-        else:
-            e.long_vlen = <uint32_t>value.n
-            e.meta = flags | (e.meta & ~<uint32_t>0xff) | (e.meta & E_MEMBER)
+        e.meta = flags | (e.meta & (~<uint32_t>0xff | E_MEMBER))
+        element_put_lengths(e, klen, value.n)
         return e
     return element_convert(k, t, e, flags, value)
 
@@ -381,7 +385,8 @@ cdef Cardinality *cardinality_of(Kernel *k, Element *e, Span image, uint64_t *of
     while w != NULL:
         of[0] += siphash64(<const char*>&w.dot, sizeof(w.dot), k.hash_key)
         w = w.next
-    of[0] += (xxh3(image.p + HLL_HEAD, image.n - HLL_HEAD) ^ <uint64_t>e.hash << 32) + image.p[4]
+    of[0] += (xxh3(image.p + HLL_HEAD, image.n - HLL_HEAD)
+              ^ <uint64_t>element_hash(k, e) << 32) + image.p[4]
     return &k.cardinalities[(of[0] ^ of[0] >> 32) & (CARDINALITIES - 1)]
 
 
@@ -501,11 +506,14 @@ cdef void key_touch(Kernel *k, Element *e) noexcept nogil:
 
 
 cdef void key_written(Kernel *k, Element *e, uint64_t seq) noexcept nogil:
+    cdef uint32_t hash
     if not k.eviction.policy & EVICT_LFU:
         e.meta = (e.meta & 0xff) | access_second(k) << 8
-    elif k.eviction.counted_seq != seq or k.eviction.counted_hash != e.hash:
+        return
+    hash = element_hash(k, e)
+    if k.eviction.counted_seq != seq or k.eviction.counted_hash != hash:
         k.eviction.counted_seq = seq
-        k.eviction.counted_hash = e.hash
+        k.eviction.counted_hash = hash
         count_access(k, e)
 
 

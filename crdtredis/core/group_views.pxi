@@ -228,8 +228,8 @@ cdef void consumer_called(Kernel *k, const GroupView *g, Span name) noexcept nog
         if table_count(calls) > table_count(&c.table):          # of consumers that are gone
             table_clear(calls, free_visited, NULL)
             table_init(calls)
-        x = element_new(k, content(&b), hash, E_PLAIN | E_BARE, sizeof(k.now))
-        table_add(calls, x)
+        x = element_new(k, content(&b), hash, E_MEMBER | E_PLAIN | E_BARE, sizeof(k.now))
+        table_add(calls, x, hash)
     memcpy(element_value(x), &k.now, sizeof(k.now))
     buffer_free(&b)
 

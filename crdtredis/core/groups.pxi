@@ -625,8 +625,8 @@ cdef void keep_places(Kernel *k, Groups *g, Span group, const Places *places) no
     cdef uint32_t hash = key_hash(k, group.p, group.n)
     cdef Element *x = table_find(&g.places, group.p, group.n, hash)
     if x == NULL:
-        x = element_new(k, group, hash, E_PLAIN | E_BARE, sizeof(Places))
-        table_add(&g.places, x)
+        x = element_new(k, group, hash, E_MEMBER | E_PLAIN | E_BARE, sizeof(Places))
+        table_add(&g.places, x, hash)
     memcpy(element_value(x), places, sizeof(Places))
 
 

@@ -4,7 +4,7 @@
 # the end) places keys in tables. Clients choose the keys, so the function must be keyed: with a
 # secret drawn at start nobody can prepare keys that collide. 1-3 instead of the original 2-4 is
 # what Rust, Ruby and others use for tables; it costs about half. Only the upper 32 bits are kept:
-# an element stores them, and a table of 2^32 slots is beyond what one replica holds.
+# a member stores them, and a table of 2^32 slots is beyond what one replica holds.
 #
 # crc32c: the Castagnoli CRC (polynomial 0x1EDC6F41, reflected 0x82F63B78) guards records on disk.
 # It finds every burst error up to 32 bits, and the machine computes it: one instruction per 8 bytes

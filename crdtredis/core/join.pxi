@@ -492,7 +492,7 @@ cdef void tidy_member(Joining *j, Collection *c, Element *m) noexcept nogil:
 cdef void gather_unscanned(void *arg, Element *m) noexcept nogil:
     """A TableVisit, of a collection under the first of the large keys."""
     cdef Joining *j = <Joining*>arg
-    if not was_scanned(m, j.member):
+    if not was_scanned(j.k, m, j.member):
         buffer_add(&j.keys, &m, sizeof(Element*))
 
 
@@ -692,7 +692,7 @@ cdef void tidy_key(Joining *j, Element *e) noexcept nogil:
 cdef void gather_unscanned_key(void *arg, Element *e) noexcept nogil:
     """A TableVisit."""
     cdef Joining *j = <Joining*>arg
-    if was_scanned(e, j.cursor):
+    if was_scanned(j.k, e, j.cursor):
         return
     if not j.some or bucket_is_in(j.buckets, bucket_of(j.db, element_name(e))):
         buffer_add(&j.keys, &e, sizeof(Element*))

@@ -268,7 +268,7 @@ cdef Span member_view(Kernel *k, Element *m) noexcept nogil:
 
 
 cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil:
-    cdef size_t n = mem_size(e)
+    cdef size_t n = mem_size(element_allocation(e))
     cdef Entry *x = element_entry(e)
     cdef Collection *c = NULL
     if is_packed(e):
@@ -308,6 +308,7 @@ cdef void discard_database(Kernel *k, uint32_t db) noexcept nogil:
     rest.next = k.garbage
     k.garbage = rest
     table_init(&d.table)
+    d.table.key = k.hash_key
     d.live = d.expiring = d.subexpiring = 0
     memset(&d.counted, 0, sizeof(Counted))
     heap_forget(k, db)

@@ -228,8 +228,7 @@ cdef Element *apply_to_list(Kernel *k, const Applying *op, const Effect *x,
     if e == NULL:
         if x.kind == REMOVE:
             return NULL
-        e = element_new(k, x.key, key_hash(k, x.key.p, x.key.n), 0, 0)
-        table_add(&d.table, e)
+        e = key_new(k, &d.table, x.key)
     was_live = element_live(e)
     if x.kind == ASSIGN:
         e = open_collections(k, x.db, e)

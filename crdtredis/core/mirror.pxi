@@ -215,7 +215,7 @@ cdef void mirror_begin_pass(Kernel *k) noexcept nogil:
 cdef void visit_for_mirror(void *arg, Element *e) noexcept nogil:
     cdef Kernel *k = <Kernel*>arg
     if key_visible(k, e):
-        mirror_lacks(k, element_name(e), e.hash, DIRTY_KEY, span(NULL, 0))
+        mirror_lacks(k, element_name(e), element_hash(k, e), DIRTY_KEY, span(NULL, 0))
 
 
 cdef void mirror_walk(Kernel *k) noexcept nogil:

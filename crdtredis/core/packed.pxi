@@ -411,7 +411,7 @@ cdef void pack_later(Kernel *k, Element *e) noexcept nogil:
     if (b.n - k.packing.at) // sizeof(Opened) >= PACK_MOST:
         return
     x.e = e
-    x.hash = e.hash
+    x.hash = element_hash(k, e)
     x.at = <uint32_t>k.now
     buffer_add(b, &x, sizeof(Opened))
 

@@ -161,9 +161,9 @@ cdef void pending_put(Kernel *k, uint16_t slot, uint64_t seq, Span raw) noexcept
     cdef Backlog *b = &k.actors.v[slot].backlog
     cdef uint64_t dot = make_dot(slot, seq)
     cdef Span key = span(<const char*>&dot, sizeof(dot))
-    cdef Element *m = element_new(k, key, key_hash(k, key.p, key.n), E_PLAIN, raw.n)
+    cdef Element *m = element_new(k, key, key_hash(k, key.p, key.n), E_MEMBER | E_PLAIN, raw.n)
     copy_span(element_value(m), raw)
-    table_add(&k.pending.ops, m)
+    table_add(&k.pending.ops, m, m.hash)
     k.pending.bytes += pending_size(raw.n)
     b.bytes += pending_size(raw.n)
     b.n += 1

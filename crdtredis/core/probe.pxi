@@ -93,8 +93,8 @@ cdef class TableProbe:
     def add(self, bytes key, hash=None):
         """Add an absent key. `hash` replaces the sum of the key; then find, remove and check need
         it too."""
-        cdef Element *e = probe_element(key, self.sum(key, hash))
-        table_add(&self.t, e)
+        cdef uint32_t sum = self.sum(key, hash)
+        table_add(&self.t, probe_element(key, sum), sum)
 
     def remove(self, bytes key, hash=None):
         cdef Element *e = table_find(&self.t, key, len(key), self.sum(key, hash))
@@ -159,7 +159,7 @@ cdef class TableProbe:
 
 cdef Element *probe_element(bytes key, uint32_t hash):
     cdef Element *e = <Element*>mem_alloc(sizeof(Element) + len(key))
-    e.meta = E_PLAIN
+    e.meta = E_MEMBER | E_LONG | E_PLAIN
     e.hash = hash
     e.long_klen = len(key)
     e.long_vlen = 0

@@ -60,6 +60,8 @@ cdef class Replica:
         randomness = os.urandom(24) if seed is None else (seed + 1).to_bytes(24, "little")
         k.hash_key[0] = int.from_bytes(randomness[:8], "little")
         k.hash_key[1] = int.from_bytes(randomness[8:16], "little")
+        for db in range(DATABASES):
+            k.db[db].table.key = k.hash_key
         k.seed = int.from_bytes(randomness[16:], "little") | 1
         k.origins.seed ^= k.seed & ~<uint64_t>1
         k.deadlines.grace = expiry_grace

@@ -296,11 +296,11 @@ cdef void late_add(Kernel *k, Stream *s, Span name, uint32_t hash, StreamId newe
     cdef Element *x = table_find(&s.late, name.p, name.n, hash)
     if x != NULL:
         late_remove(s, x)
-    x = element_new(k, name, hash, E_PLAIN | E_BARE, sizeof(StreamId))
+    x = element_new(k, name, hash, E_MEMBER | E_PLAIN | E_BARE, sizeof(StreamId))
     memcpy(element_value(x), &newest, sizeof(StreamId))
     k.streams.arrivals += 1
     x.dot = k.streams.arrivals
-    table_add(&s.late, x)
+    table_add(&s.late, x, hash)
     order_insert(&s.arrived, x.dot, x)
 
 
@@ -350,10 +350,10 @@ cdef StreamId floor_of(Kernel *k, uint32_t key, uint32_t *at) noexcept nogil:
     return floor
 
 
-cdef void stream_arrived(Kernel *k, Collection *c, uint32_t key, Span name, uint32_t hash,
+cdef void stream_arrived(Kernel *k, Collection *c, Span key, Span name, uint32_t hash,
                          int local) noexcept nogil:
-    """An entry stands at a place where none was. key: hash of the stream's. local: this replica has
-    seen what became of the stream before."""
+    """An entry stands at a place where none was. key: the stream's. local: this replica has seen
+    what became of the stream before."""
     cdef Stream *s = stream_of(c)
     cdef StreamId id = id_of(name.p), floor
     cdef Element *x
@@ -361,7 +361,7 @@ cdef void stream_arrived(Kernel *k, Collection *c, uint32_t key, Span name, uint
         return
     if not local and not s.floored:
         s.floored = 1
-        floor = floor_of(k, key, NULL)
+        floor = floor_of(k, key_hash(k, key.p, key.n), NULL)
         if id_below(s.newest, floor):
             s.newest = floor
     if id_below(s.newest, id):
@@ -376,8 +376,8 @@ cdef void stream_arrived(Kernel *k, Collection *c, uint32_t key, Span name, uint
 
 cdef void stream_dropped(Kernel *k, Element *e, Collection *c) noexcept nogil:
     cdef StreamId newest = stream_of(c).newest
-    cdef uint32_t at
-    cdef StreamId floor = floor_of(k, e.hash, &at)
+    cdef uint32_t at, hash = element_hash(k, e)
+    cdef StreamId floor = floor_of(k, hash, &at)
     if at == FLOORS:
         at = k.streams.floored % FLOORS
         k.streams.floored += 1
@@ -385,7 +385,7 @@ cdef void stream_dropped(Kernel *k, Element *e, Collection *c) noexcept nogil:
             k.streams.floored = FLOORS
     if id_below(newest, floor):             # what was read before the deletion before
         newest = floor
-    k.streams.floors[at].hash = e.hash
+    k.streams.floors[at].hash = hash
     k.streams.floors[at].newest[0] = newest.ms
     k.streams.floors[at].newest[1] = newest.seq
 

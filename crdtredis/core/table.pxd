@@ -30,19 +30,25 @@ cdef enum:
     E_NAMED = 32
     E_DEADLINE_NAMED = 64
     E_MARKS = 96
-    # no key, but a member of a collection: it has no access, and its lengths may stand in its meta
+    # no key, but a member of a collection: it has its hash, and no access
     E_MEMBER = 128
-    # E_MEMBER only: but they do not
+    # E_MEMBER only: its lengths do not stand in its meta
     E_LONG = 256
     SHORT_KLEN = 255        # bytes that they do up to
     SHORT_VLEN = 32767
+    # the same of a key, whose lengths stand in the place of a member's hash
+    KEY_LONG = 31           # the bit of it that says so
+    KEY_SHORT_KLEN = 4095
+    KEY_SHORT_VLEN = 524287
 
 # One allocation: lengths to meta; of E_PLAIN dot and stamp, of E_CELL a Cell in their place, of
-# E_LONE a Lone; of E_ENTRY the pointer; key, [value]. That of a short member begins behind the
+# E_LONE a Lone; of E_ENTRY the pointer; key, [value]. That of a short one begins behind the
 # lengths, and the pointer to it that many bytes before it.
 cdef struct Element:
     uint32_t long_klen      # see element_klen and element_vlen
     uint32_t long_vlen
+    # a member's hash; of a key, which is hashed again where a table asks for it, bit KEY_LONG;
+    # of a short one, 0-11: bytes of its name, 12-30: of its value
     uint32_t hash
     # bits 0-7: E_*; of a key, bits 8-31: second of the last access (mod 2^24), or, while the policy
     # of eviction is LFU, 16-31: its minute (mod 2^16), 8-15: how often, as a logarithm; of a
@@ -64,6 +70,7 @@ cdef struct Successor:
 cdef struct Table:
     Array array
     Successor *next         # NULL: nothing is moved
+    const uint64_t *key     # what its keys are hashed with; NULL: all in it are members
 
 ctypedef void (*TableVisit)(void *arg, Element *e) noexcept nogil
 
@@ -81,19 +88,35 @@ cdef inline void element_put_stamp(Element *e, uint64_t stamp) noexcept nogil:
     if not e.meta & E_BARE:
         e.stamp = stamp
 
-cdef inline int is_short(uint32_t meta) noexcept nogil:
-    return meta & (E_MEMBER | E_LONG) == E_MEMBER
+cdef inline int is_short(const Element *e) noexcept nogil:
+    return not (e.meta & E_LONG if e.meta & E_MEMBER else e.hash >> KEY_LONG)
 
-cdef inline size_t element_begin(uint32_t meta) noexcept nogil:
+cdef inline size_t element_begin(const Element *e) noexcept nogil:
     """Where the allocation begins."""
-    return 8 if is_short(meta) else 0
+    return 8 if is_short(e) else 0
 
 cdef inline uint32_t element_klen(const Element *e) noexcept nogil:
-    return e.meta >> 9 & SHORT_KLEN if is_short(e.meta) else e.long_klen
+    if not is_short(e):
+        return e.long_klen
+    return e.meta >> 9 & SHORT_KLEN if e.meta & E_MEMBER else e.hash & KEY_SHORT_KLEN
 
 cdef inline uint32_t element_vlen(const Element *e) noexcept nogil:
     """E_PLAIN: bytes of value."""
-    return e.meta >> 17 if is_short(e.meta) else e.long_vlen
+    if not is_short(e):
+        return e.long_vlen
+    return e.meta >> 17 if e.meta & E_MEMBER else e.hash >> 12
+
+cdef inline void element_put_lengths(Element *e, size_t klen, size_t vlen) noexcept nogil:
+    """Where the allocation has room for them."""
+    if e.meta & E_MEMBER:
+        e.meta = (e.meta & 0xff | (E_LONG if klen > SHORT_KLEN or vlen > SHORT_VLEN
+                                   else <uint32_t>klen << 9 | <uint32_t>vlen << 17))
+    else:
+        e.hash = (<uint32_t>1 << KEY_LONG if klen > KEY_SHORT_KLEN or vlen > KEY_SHORT_VLEN
+                  else <uint32_t>klen | <uint32_t>vlen << 12)
+    if not is_short(e):
+        e.long_klen = <uint32_t>klen
+        e.long_vlen = <uint32_t>vlen
 
 cdef inline char *element_key(Element *e) noexcept nogil:
     return <char*>e + element_before_key(e.meta)
@@ -119,8 +142,8 @@ cdef Element *table_find(Table *t, const char *key, size_t n, uint32_t hash) noe
 # those have come, the element.
 cdef void table_prefetch_slots(Table *t, uint32_t hash) noexcept nogil
 cdef void table_prefetch_element(Table *t, uint32_t hash) noexcept nogil
-# its key must be absent
-cdef void table_add(Table *t, Element *e) noexcept nogil
+# its key, of this hash, must be absent
+cdef void table_add(Table *t, Element *e, uint32_t hash) noexcept nogil
 # e must be in t; not freed
 cdef void table_remove(Table *t, Element *e) noexcept nogil
 # whether e is in t; e is not looked into, and may be nothing any more
@@ -142,7 +165,8 @@ cdef Element *table_next(Table *t, size_t *pos) noexcept nogil
 # moves up to `elements` of a growth under way; 1 while more is left
 cdef int table_work(Table *t, int elements) noexcept nogil
 cdef size_t table_memory(Table *t) noexcept nogil                              # bytes of slots
-# every invariant, O(n): 0 sound, else the number of the broken one
+# every invariant, O(n): 0 sound, else the number of the broken one. hash_key: what members' hashes
+# are made with; NULL: they are not looked at
 cdef int table_check(Table *t, const uint64_t *hash_key) noexcept nogil
 
 # Random numbers; seed is the state, not 0.

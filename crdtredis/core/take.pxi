@@ -521,8 +521,7 @@ cdef int take_key(Taking *t, const StateItem *x, int act) noexcept nogil:
         if x.flags & ITEM_NO_WRITE and x.counters.n == 0 and x.deadlines.n == 0:
             return 1                       # it names no more than the key
     if e == NULL:
-        e = element_new(k, x.name, hash, 0, 0)
-        table_add(&d.table, e)
+        e = key_new(k, &d.table, x.name)
     was_live = element_live(e)
     if not x.flags & ITEM_NO_WRITE or x.counters.n:
         e = open_cell(k, &d.table, e)
@@ -543,7 +542,7 @@ cdef Element *put_plain(Kernel *k, Table *table, size_t *live, const StateItem *
     copy_span(element_value(e), x.value)
     e.dot = dot
     element_put_stamp(e, stamp)
-    table_add(table, e)
+    table_add(table, e, hash)
     live[0] += 1
     return e
 
@@ -559,8 +558,7 @@ cdef void open_for(Taking *t, int type) noexcept nogil:
     if e == NULL:
         e = key_in(k, t.db, t.key)
         if e == NULL:
-            e = element_new(k, t.key, key_hash(k, t.key.p, t.key.n), 0, 0)
-            table_add(&k.db[t.db].table, e)
+            e = key_new(k, &k.db[t.db].table, t.key)
         t.was_live = element_live(e)
         t.e = open_collections(k, t.db, e)
     if type == T_DEADLINES:
@@ -619,7 +617,7 @@ cdef int take_member(Taking *t, const StateItem *x, int sort, int act) noexcept 
             m = put_plain(k, &t.c.table, &t.c.live, x, hash, flags, dot, stamp)
             index_member(k, t.c, m)
             if sort == SORT_STREAM:
-                stream_arrived(k, t.c, t.e.hash, x.name, hash, 0)
+                stream_arrived(k, t.c, element_name(t.e), x.name, hash, 0)
             note_dot(t, dot)
             m.meta |= E_NAMED * t.join.removes
             t.join.changed = 1
@@ -681,13 +679,13 @@ cdef void join_member(Taking *t, Span name, uint32_t hash, Element *m,
         unindex(k, t.c, m)
     else:
         m = element_new(k, name, hash, E_MEMBER | E_CELL, 0)
-        table_add(&t.c.table, m)
+        table_add(&t.c.table, m, hash)
     m = element_join(&t.join, t.db, &t.c.table, live_of(t.c, &none), m, cell)
     if m != NULL:
         m.meta |= E_NAMED * t.join.removes
     reindex(k, t.c, name, hash)
     if t.c.type == T_STREAM and m != NULL and not there:
-        stream_arrived(k, t.c, t.e.hash, name, hash, 0)
+        stream_arrived(k, t.c, element_name(t.e), name, hash, 0)
     if t.c.type == T_STREAM and there and groups_of(t.c) != NULL:
         forget_places(groups_of(t.c))
 

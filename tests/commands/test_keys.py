@@ -757,6 +757,29 @@ def test_a_key_costs_little_once_all_steps_are_taken(c, dear):
     assert len(c("KEYS", "99*")) == 111
 
 
+@pytest.mark.parametrize("name", [0, 1, 4095, 4096])
+def test_lengths_stand_in_a_word_or_have_their_own(c, name):
+    """Of keys of any length, whose values grow and shrink beyond what the word holds."""
+    name = b"n" * name
+    for n in (0, 1, 524_287, 524_288, 524_287, 3, 1 << 20, 524_286, 0):
+        c("SET", name, b"v" * n)
+        assert c("STRLEN", name) == n and c("GET", name) == b"v" * n
+        c("EXPIRE", name, 100)
+        assert c("APPEND", name, "w") == n + 1 and c("TTL", name) == 100
+        c("RENAME", name, b"other")
+        assert c("GET", "other") == b"v" * n + b"w"
+        c("RENAME", b"other", name)
+        assert c("MEMORY", "USAGE", name) > len(name) + n
+        c.replica.check()
+    c("DEL", name)
+    c("INCR", name)
+    c("RPUSH", name + b"l", *range(9))
+    c.replica.check()
+    assert c("KEYS", name + b"*") in ([name, name + b"l"], [name + b"l", name])
+    assert c("FLUSHALL") == b"OK" and c("DBSIZE") == 0
+    c.replica.check()
+
+
 # ---- hidden types --------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("hidden", [("SET", "k", "v"), ("INCR", "k"), ("SADD", "k", "m"),
