@@ -449,7 +449,7 @@ cdef void apply_deadline(Kernel *k, const Applying *op, const Effect *x, Element
     if (not e.meta & E_ENTRY
             and may_be_joint(e, make_dot(op.slot, op.seq), stamp, actor, x.deadline)):
         e = open_collections(k, x.db, e)
-        entry = <Entry*>mem_zalloc(JOINT_ENTRY)
+        entry = entry_new(JOINT_ENTRY)
         entry.owner = e
         entry.db = <uint16_t>x.db
         entry.joint = 1

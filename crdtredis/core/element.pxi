@@ -135,7 +135,8 @@ cdef Element *element_new(Kernel *k, Span key, uint32_t hash, uint32_t flags,
     zero). hash: of a member."""
     cdef size_t before = element_before_key(flags)
     cdef size_t begin = 8 if are_short(flags, key.n, vlen) else 0
-    cdef char *p = <char*>mem_alloc(before - begin + key.n + vlen)
+    cdef size_t size = before - begin + key.n + vlen
+    cdef char *p = <char*>(mem_alloc(size) if flags & E_MEMBER else mem_alloc_kept(size))
     cdef Element *e = <Element*>(p - begin)
     memset(p, 0, before - begin)
     e.hash = hash
@@ -213,10 +214,14 @@ cdef Cell *deadline_cell(Element *e, DeadlineRoom *room) noexcept nogil:
     return &room.cell
 
 
+cdef inline Entry *entry_new(size_t size) noexcept nogil:
+    return <Entry*>memset(mem_alloc_kept(size), 0, size)
+
+
 cdef Entry *replace_entry(Kernel *k, Element *e, size_t size) noexcept nogil:
     """Another Entry of e, of `size` bytes; what follows its head is zero."""
     cdef Entry *old = element_entry(e)
-    cdef Entry *x = <Entry*>mem_zalloc(size)
+    cdef Entry *x = entry_new(size)
     x.owner = e
     x.heap = old.heap
     x.db = old.db

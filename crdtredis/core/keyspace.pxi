@@ -25,7 +25,7 @@ cdef Element *open_entry(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     cdef Entry *x
     e = open_collections(k, db, e)
     if element_entry(e) == NULL:
-        x = <Entry*>mem_zalloc(sizeof(Entry))
+        x = entry_new(sizeof(Entry))
         x.owner = e
         x.held.collections = element_held(e)
         x.db = <uint16_t>db

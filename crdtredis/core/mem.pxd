@@ -5,6 +5,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
 
 cdef void *mem_alloc(size_t n) noexcept nogil
+# of what stays for long as it is: see core/slab.pxi
+cdef void *mem_alloc_kept(size_t n) noexcept nogil
 # all bytes zero; large blocks come zeroed from the kernel, page by page as they are touched
 cdef void *mem_zalloc(size_t n) noexcept nogil
 cdef void *mem_realloc(void *p, size_t n) noexcept nogil

@@ -76,14 +76,14 @@ cdef void *mem_counted(void *p, size_t n) noexcept nogil:
     return p
 
 
-cdef void *mem_small(size_t n) noexcept nogil:
+cdef void *mem_small(size_t n, int kind) noexcept nogil:
     """NULL where malloc is to be asked."""
-    cdef void *p = slab_alloc(n) if 0 < n <= SMALL_BLOCK else NULL
+    cdef void *p = slab_alloc(n, kind) if 0 < n <= SMALL_BLOCK else NULL
     return mem_counted(p, n) if p != NULL else NULL
 
 
-cdef void *mem_alloc(size_t n) noexcept nogil:
-    cdef void *p = mem_small(n)
+cdef void *mem_alloc_as(size_t n, int kind) noexcept nogil:
+    cdef void *p = mem_small(n, kind)
     if p != NULL:
         return p
     p = malloc(n)
@@ -91,8 +91,16 @@ cdef void *mem_alloc(size_t n) noexcept nogil:
     return mem_counted(p, n)
 
 
+cdef void *mem_alloc(size_t n) noexcept nogil:
+    return mem_alloc_as(n, SLAB_BRIEF)
+
+
+cdef void *mem_alloc_kept(size_t n) noexcept nogil:
+    return mem_alloc_as(n, SLAB_KEPT)
+
+
 cdef void *mem_zalloc(size_t n) noexcept nogil:
-    cdef void *p = mem_small(n)
+    cdef void *p = mem_small(n, SLAB_BRIEF)
     if p != NULL:
         return memset(p, 0, n)
     p = calloc(1, n)
@@ -110,7 +118,7 @@ cdef void *mem_realloc(void *p, size_t n) noexcept nogil:
         room = mem_room(p)
         if is_slab(p) and n <= room < n + 8:
             return p
-        moved = mem_alloc(n)
+        moved = mem_alloc_as(n, slab_kind(p) if is_slab(p) else SLAB_BRIEF)
         memcpy(moved, p, min(n, room))
         mem_free(p)
         return moved

@@ -356,7 +356,7 @@ cdef int key_pack(Kernel *k, Element *e) noexcept nogil:
     buffer_add(b, head, 2)
     if not (pack_list(c, b) if c.type == T_LIST else pack_members(c, b)) or b.n > PACKED_BYTES:
         return 0
-    p = <char*>mem_alloc(b.n)
+    p = <char*>mem_alloc_kept(b.n)
     memcpy(p, b.p, b.n)
     if c.type == T_LIST:
         block_free(<Block*>order_at(order_of(c), 0, &at).e)

@@ -7,7 +7,10 @@
 #     the addresses  | slab 1 | slab 2 | slab 3 |  ...  as many as the machine has memory, reserved
 #                       24       56       24            at the start; a slab has pages when used
 #     slabs[i]       size, where the fresh part begins, the last block freed, how many are in use
-#     slab_room[c]   the slabs of blocks of 8c bytes that have room
+#     slab_room[k][c]    the slabs of blocks of 8c bytes, of kind k, that have room
+#
+# What is kept for long, a key and a collection that is packed, stands apart from what it was before
+# (core/packed.pxi): else nearly each slab of those blocks would go on with a few of them.
 #
 # A freed block holds, in its first two bytes, which was freed before it. A slab of which no block
 # is in use is empty: it is the first to be taken again, for whatever size, until slabs_give gives
@@ -85,7 +88,7 @@ cdef size_t slabs_most = 0      # slabs that there are addresses for
 cdef char *slabs_base = slabs_reserve(&slabs_most, sizeof(Slab), &slabs)
 cdef uint32_t slabs_opened = 0  # slabs below this number have their addresses open,
 cdef uint32_t slabs_begun = 1   # below this were in use once: number 0 never is
-cdef uint32_t slab_room[65]     # by size: the first with room
+cdef uint32_t slab_room[2][65]  # by kind and size: the first with room
 cdef uint32_t slabs_warm = 0    # the first that is empty and has pages,
 cdef uint32_t slabs_cold = 0    # and has none
 cdef size_t slabs_used = 0      # that are not empty
@@ -124,8 +127,8 @@ cdef uint32_t slabs_more() noexcept nogil:
     return slabs_begun - 1
 
 
-cdef uint32_t slab_begin(uint32_t size) noexcept nogil:
-    """A slab of blocks of this size, at the head of slab_room; 0 where there is none."""
+cdef uint32_t slab_begin(uint32_t size, int kind) noexcept nogil:
+    """A slab of blocks of this size and kind, at the head of slab_room; 0 where there is none."""
     global slabs_used
     cdef uint32_t i = slabs_warm
     if i:
@@ -138,10 +141,11 @@ cdef uint32_t slab_begin(uint32_t size) noexcept nogil:
         if i == 0:
             return 0
     slabs_used += 1
-    slabs[i].size = <uint16_t>size
+    slabs[i].kind = <uint8_t>kind
+    slabs[i].size = <uint8_t>size
     slabs[i].fresh = 0
     slabs[i].free = 0
-    slab_link(&slab_room[size], i)
+    slab_link(&slab_room[kind][size], i)
     return i
 
 
@@ -149,15 +153,15 @@ cdef inline int slab_full(const Slab *s) noexcept nogil:
     return s.free == 0 and s.fresh + s.size > SLAB_UNITS
 
 
-cdef void *slab_alloc(size_t n) noexcept nogil:
+cdef void *slab_alloc(size_t n, int kind) noexcept nogil:
     cdef uint32_t size = <uint32_t>((n + 7) >> 3)
     cdef uint32_t i
     cdef Slab *s
     cdef char *p
     slab_lock()
-    i = slab_room[size]
+    i = slab_room[kind][size]
     if i == 0:
-        i = slab_begin(size)
+        i = slab_begin(size, kind)
         if i == 0:
             slab_unlock()
             return NULL
@@ -171,7 +175,7 @@ cdef void *slab_alloc(size_t n) noexcept nogil:
         s.fresh += <uint16_t>size
     s.used += 1
     if slab_full(s):
-        slab_unlink(&slab_room[size], i)
+        slab_unlink(&slab_room[kind][size], i)
     slab_unlock()
     return p
 
@@ -190,12 +194,12 @@ cdef void slab_free(void *p) noexcept nogil:
     s.used -= 1
     if s.used == 0:
         if not full:
-            slab_unlink(&slab_room[s.size], i)
+            slab_unlink(&slab_room[s.kind][s.size], i)
         s.size = 0
         slabs_used -= 1
         slab_link(&slabs_warm, i)
     elif full:
-        slab_link(&slab_room[s.size], i)
+        slab_link(&slab_room[s.kind][s.size], i)
     slab_unlock()
 
 
@@ -205,6 +209,10 @@ cdef inline int is_slab(const void *p) noexcept nogil:
 
 cdef inline size_t slab_size(const void *p) noexcept nogil:
     return <size_t>slabs[<size_t>(<const char*>p - slabs_base) >> SLAB_SHIFT].size << 3
+
+
+cdef inline int slab_kind(const void *p) noexcept nogil:
+    return slabs[<size_t>(<const char*>p - slabs_base) >> SLAB_SHIFT].kind
 
 
 cdef int slabs_give(int most) noexcept nogil:

@@ -157,6 +157,18 @@ def test_it_takes_less_and_gives_all_of_it_back():
     assert BlocksProbe.used()[1] <= base[1] + 1
 
 
+def test_what_was_open_leaves_no_pages_behind():
+    """Among the many that were open at once stood their keys."""
+    node = Node("a")
+    base, slabs = BlocksProbe.used()[0], BlocksProbe.slabs()
+    for i in range(20_000):
+        node("ZADD", f"zset:{i:06}", *(w for f in range(5) for w in (i + f, f"member{f}")))
+    node.replica.take_ops()
+    assert probe_pack(node.replica) == 20_000
+    grown = BlocksProbe.used()[0] - base
+    assert BlocksProbe.slabs() - slabs < 1.1 * grown + (1 << 20)
+
+
 def test_a_state_that_is_taken_in_is_packed():
     node = Node("a")
     for i in range(200):
