@@ -26,6 +26,7 @@ import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from crdtredis import redisconf
@@ -364,6 +365,7 @@ class Users:
     specs       the command table.
     default     the Account of the default user.
     clock       s since 1970.
+    pending     what puts in the log what the engine has refused so far.
     shared      with replicate_acl, commands.shared_users.SharedUsers, which hears of each change
                 before it is in force and may refuse it; else None.
     """
@@ -372,16 +374,18 @@ class Users:
     describe_client: Callable[[Any], str] = staticmethod(lambda session: "")
 
     def __init__(self, specs: Mapping[str, Any], default: Any,
+                 pending: Callable[[], None] = lambda: None,
                  clock: Callable[[], float] = time.time) -> None:
         self.commands = Commands(specs)
         self.clock = clock
         self.all_channels = False                   # acl-pubsub-default: of new users
         self.password: bytes | None = None          # requirepass
         self.users: dict[bytes, User] = {}
-        self.log: deque[dict] = deque()
+        self.pending = pending
+        self._log: deque[dict] = deque()
         self.log_most = 128
         self.logged = 0                             # entries ever
-        self.refused = dict.fromkeys(("auth", "cmd", "key", "channel", "tls_cert"), 0)
+        self._refused = dict.fromkeys(("auth", "cmd", "key", "channel", "tls_cert"), 0)
         self.root = default
         self.shared: Any = None
         self.put(self._new_default())
@@ -480,7 +484,7 @@ class Users:
         if user is not None and user.on:
             session.become(user.account)
         else:
-            self.denied(None, session.id, session, "tls-cert", "toplevel", b"", name[:NAME_MOST])
+            self.denied(session, "tls-cert", "toplevel", b"", name[:NAME_MOST])
 
     # -- files
 
@@ -622,33 +626,50 @@ class Users:
 
     # -- the log
 
-    def denied(self, loop: Any, client: int, session: Any, reason: str, context: str, what: bytes,
-               name: bytes) -> None:
-        """A refusal. loop: of the client with this id, None: it is `session`'s."""
-        self.refused[COUNTED.get(reason, reason)] += 1
-        if session is None and loop is not None:
-            session = loop.session_of(client)
+    @property
+    def log(self) -> deque[dict]:
+        """The latest first."""
+        self.pending()
+        return self._log
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """How often, by what it was for."""
+        self.pending()
+        return self._refused
+
+    def denied(self, session: Any, reason: str, context: str, what: bytes, name: bytes) -> None:
+        """A refusal that Python has made."""
+        self.pending()
+        self.log_denied(session, reason, context, what, name)
+
+    def count_denied(self, reason: str, count: int) -> None:
+        self._refused[COUNTED.get(reason, reason)] += count
+
+    def log_denied(self, session: Any, reason: str, context: str, what: bytes, name: bytes,
+                   count: int = 1, first: int = 0, last: int = 0) -> None:
+        """session: of the client, None: it has gone. count refusals, the first and the last so
+        many ms ago."""
+        self.count_denied(reason, count)
         now = self.clock()
         row = self.describe_client(session) if session is not None else ""
         key = (reason, context, what, name)
-        for i, entry in enumerate(self.log):
-            if i == LOG_LOOK:
-                break
+        for i, entry in enumerate(islice(self._log, LOG_LOOK)):
             if entry["key"] == key and now - entry["updated"] <= LOG_SAME:
-                del self.log[i]
-                entry.update(count=entry["count"] + 1, updated=now, client=row)
+                del self._log[i]
+                entry.update(count=entry["count"] + count, updated=now - last / 1000, client=row)
                 break
         else:
-            entry = {"key": key, "count": 1, "client": row, "id": self.logged, "created": now,
-                     "updated": now}
+            entry = {"key": key, "count": count, "client": row, "id": self.logged,
+                     "created": now - first / 1000, "updated": now - last / 1000}
             self.logged += 1
-        self.log.appendleft(entry)
+        self._log.appendleft(entry)
         self.limit_log(self.log_most)
 
     def limit_log(self, most: int) -> None:
         self.log_most = most
-        while len(self.log) > most:
-            self.log.pop()
+        while len(self._log) > most:
+            self._log.pop()
 
 
 def check_name(name: bytes) -> None:

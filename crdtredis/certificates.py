@@ -5,12 +5,14 @@ will not do is said with the setting that names it.
 """
 from __future__ import annotations
 
+import binascii
 import logging
 import os
 import re
+import time
 from typing import TYPE_CHECKING
 
-from crdtredis._engine import TlsContext
+from crdtredis._engine import TlsContext, seconds_left
 from crdtredis.config import Config
 from crdtredis.errors import EXIT_CONFIG, StartError
 from crdtredis.settings import TLS
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 log = logging.getLogger("crdtredis.server")
+PEM = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?(CERTIFICATE|CRL)-----(.*?)-----END ", re.S)
+ENDS_SOON = 14 * 86400                  # s before the end of a certificate that it is warned of
+LIST_ENDS_SOON = 86400                  # ... of a revocation list
 # what TlsContext calls these, and what opens them
 MORE = "tls_more_certs", "tls_more_certs", "tls_key_file_pass"
 
@@ -214,6 +219,46 @@ def chooser(config: Config) -> Callable[[ssl.SSLObject, str | None, ssl.SSLConte
                 return
 
     return choose
+
+
+def ends(config: Config) -> dict[str, float]:
+    """Until when what the settings name holds, in s since 1970, by setting: of certificates and
+    those that lead to their authority, and of revocation lists, the first that ends; of authorities
+    the last. Of files that http_tls has looked at; what cannot be read is left out."""
+    named = [("tls_cert_file", path) for path in (config.tls_cert_file,)
+             if config.enable_tls or config.tls_port]
+    named += [("tls_more_certs", path) for path in config.tls_more_certs]
+    named += [(name, config.values[name])
+              for name in ("tls_client_cert_file", "tls_ca_file", "tls_crl_file")]
+    found: dict[str, list[float]] = {}
+    for name, path in named:
+        try:
+            with open(path or os.devnull, "rb") as f:
+                text = f.read()
+        except OSError:
+            continue
+        for kind, body in PEM.findall(text):
+            if (kind == b"CRL") == (name == "tls_crl_file"):
+                try:
+                    left = seconds_left(binascii.a2b_base64(body), kind == b"CRL")
+                except ValueError:
+                    continue
+                if left is not None:
+                    found.setdefault(name, []).append(time.time() + left)
+    return {name: (max if name == "tls_ca_file" else min)(all_) for name, all_ in found.items()}
+
+
+def ending(ends: dict[str, float]) -> list[str]:
+    """What of it holds no more, or ends soon, in words."""
+    found = []
+    for name, end in ends.items():
+        left = end - time.time()
+        what = "revocation list" if name == "tls_crl_file" else "certificate"
+        if left <= 0:
+            found.append(f"{name}: a {what} has expired")
+        elif left < (LIST_ENDS_SOON if name == "tls_crl_file" else ENDS_SOON):
+            found.append(f"{name}: a {what} expires in {left / 86400:.1f} days")
+    return found
 
 
 def trusted(config: Config) -> tuple[bytes, ...]:

@@ -67,7 +67,7 @@ CLOCK_AHEAD = ("CLOCKAHEAD Writes are refused: timestamps here are ahead of the 
                "than max-clock-skew. GET /health says how to go on")
 JOINING = "TRYAGAIN Writes wait until the state of another replica has been joined"
 TOO_LARGE = "ERR operation too large"
-REPLICA_TOO_OLD = ("ERR Replica %s runs a version that knows no functions and would refuse all "
+REPLICA_TOO_OLD = ("ERR Replica %s runs a version that knows nothing of this and would refuse all "
                    "that is written from now on: upgrade it first")
 UNSOUND_RESULT = ("ERR a result of this command is none that replicas could be told, and was not "
                   "stored")

@@ -20,7 +20,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -65,6 +65,7 @@ class Parts(Protocol):
 
     disk_free: int                      # bytes where the data directory is; -1: unknown
     disk_low: bool                      # less than disk_free_warning
+    certificate_ends: dict[str, float]  # s since 1970, by setting: certificates.ends
 
     def stop(self, reason: str = "") -> None:
         """Begin an orderly stop."""
@@ -87,6 +88,7 @@ class SomeParts:
     agreement: Any = None
     disk_free: int = -1
     disk_low: bool = False
+    certificate_ends: dict[str, float] = field(default_factory=dict)
 
 
 def parts(executor: Any) -> Parts:
@@ -185,6 +187,8 @@ def server(x: Any) -> Fields:
         "executable": os.path.abspath(sys.argv[0] or sys.executable),
         "config_file": os.path.abspath(config.file) if config is not None and config.file else "",
         "io_threads_active": 0,
+        **{f"{name}_days_left": int((end - time.time()) // 86400)
+           for name, end in parts(x).certificate_ends.items()},
     }
 
 
@@ -432,7 +436,8 @@ def crdt(x: Any) -> Fields:
         out[f"peer{i}"] = (
             f"url={p.url},replica={p.replica},state={p.state.replace(' ', '-')},"
             f"lag_ops={p.lag_ops},lag_ms={p.lag_ms},queued_bytes={p.queued_bytes},"
-            f"missing_ops={p.missing_ops},last_contact_ms={p.last_contact_ms}")
+            f"missing_ops={p.missing_ops},last_contact_ms={p.last_contact_ms}"
+            + f",certificate_ends={p.certificate_ends}" * (p.certificate_ends > 0))
     return out
 
 

@@ -50,7 +50,8 @@ from crdtredis import __version__, audit, logs
 from crdtredis._core import Replica, SegmentWriter
 from crdtredis._engine import Bridge, Executor, Loop
 from crdtredis.acl import FileError
-from crdtredis.certificates import PeerCertificates, clients_tls, http_tls, trusted
+from crdtredis.certificates import (PeerCertificates, clients_tls, ending, ends, http_tls,
+                                    trusted)
 from crdtredis.clocks import Clock, actor_id, lacking
 from crdtredis.commands.shared_users import SharedUsers
 from crdtredis.config import Config
@@ -142,6 +143,7 @@ class Server:
         self._unapplied: Clock = {}
         self._stops: list[Callable[[], Any]] = []       # undone in reverse order
         self._http: list[socket.socket] = []
+        self.certificate_ends: dict[str, float] = {}
         self._http_tls: Callable[[ssl.SSLContext | None], None] | None = None
         self._loading: Loading | None = None
         # replicas whose stamps lie too far ahead, as last told in the log
@@ -157,6 +159,7 @@ class Server:
         try:
             self.tls = http_tls(config)
             self._peer_certificates = self._wanted_of_peers()
+            self.certificate_ends = ends(config)
             self.folder = open_folder(config.data_dir)
             lock = DirectoryLock(self.folder)
             self._stops.append(lock.release)
@@ -799,7 +802,7 @@ class Server:
             lost += [v.text for v in self.sync.verifier.differences()]
             if error := self.sync.full_syncs().error:
                 lost.append(f"the last full sync failed and is tried again: {error}")
-        warnings = [*lost, *held(self.replica).values()]
+        warnings = [*lost, *held(self.replica).values(), *ending(self.certificate_ends)]
         if self.checkpoints is not None and (error := self.checkpoints.status().error):
             warnings.append(f"the last checkpoint failed ({error}): a start will take longer")
         if self.retention is not None:
@@ -861,6 +864,7 @@ class Server:
         except StartError as e:
             raise ValueError(str(e)) from None
         self.tls, self._peer_certificates = http, peers
+        self.certificate_ends = ends(self.config)
         if self._http_tls is not None:
             self._http_tls(http[0])
         if self._sync is not None:

@@ -31,7 +31,7 @@ def test_each_metric_they_name_is_there(cluster):
     b("SET", "k", "v")
     b("CRDT.SYNC")
     text = ask(a, "/metrics")[2]
-    there = set(re.findall(r"^(\w+)(?:\{| )", text, re.M))
+    there = set(re.findall(r"^(?:# TYPE )?(\w+)(?:\{| )", text, re.M))
     named = set(re.findall(r"crdt_redis_\w+", ALERTS.read_text() + json.dumps(DASHBOARD)))
     assert len(named) > 30 and named <= there, named - there
     states = set(re.findall(r'crdt_redis_peer_state\{.*state="([^"]+)"', text))

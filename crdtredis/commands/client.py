@@ -36,7 +36,8 @@ def login(session, user: bytes, password: bytes) -> None:
     users = session.executor.users
     found = users.login(user, password)
     if found is None:
-        users.denied(session.executor.loop, session.id, session, "auth",
+        session.suspect()
+        users.denied(session, "auth",
                      "multi" if session.flags & client_flags["MULTI"] else "toplevel", b"AUTH",
                      user[:NAME_MOST])
         raise CommandError(WRONG_PASS)

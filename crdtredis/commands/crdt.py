@@ -182,14 +182,14 @@ def lag(session, argv):
 def peers(session, argv):
     whole = verbose(list(argv), 1)
     found = info.peer_infos(session.executor)
-    return [asdict(p) if whole else peer_line(p) for p in found]
+    return [asdict(p) if whole else peer_line(p, session.executor.replica.now) for p in found]
 
 
 # states of peers that tell what they have
 TELLING = {"up", "needs full sync", "full sync"}
 
 
-def peer_line(p) -> str:
+def peer_line(p, now: int) -> str:
     words = [f"{p.url} {p.replica or '(no handshake yet)'}: {p.state}"]
     if p.state not in ("self", "standby"):
         words.append(f"it lacks {p.lag_ops} of ours" + (f" for {p.lag_ms} ms" if p.lag_ops else ""))
@@ -201,6 +201,9 @@ def peer_line(p) -> str:
         words.append("it is reached by another address")
     if p.full_sync:
         words.append(p.full_sync)
+    if p.certificate_ends and (days := p.certificate_ends / 86400 - now / 86_400_000) < 14:
+        words.append(f"its certificate expires in {days:.1f} days" if days > 0
+                     else "its certificate has expired")
     return ", ".join(words) + (f"; {p.error}" if p.error else "")
 
 

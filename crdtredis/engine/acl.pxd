@@ -76,7 +76,7 @@ cdef int user_check(const User *u, Command *cmd, Span *argv, int argc, int *at) 
 # The refusal, "NOPERM ...", into out.
 cdef void acl_text(char *out, size_t size, const Client *client, const Command *cmd,
                    int denied) noexcept nogil
-# Puts it into ACL LOG. at: as acl_check said.
+# Notes it for ACL LOG (denials.pxi). at: as acl_check said.
 cdef void acl_note(Dispatch *d, Client *client, Command *cmd, int denied, int context, Span *argv,
                    int at) noexcept nogil
 # May the caller read every key with this command? SORT looks up keys made of patterns.

@@ -297,21 +297,15 @@ cdef void acl_text(char *out, size_t size, const Client *client, const Command *
 cdef void acl_note(Dispatch *d, Client *client, Command *cmd, int denied, int context, Span *argv,
                    int at) noexcept nogil:
     cdef Span what = span(cmd.name, cmd.name_n) if denied == DENIED_COMMAND else argv[at]
-    take_gil(&d.gil)
-    log_denied(d, client, denied, context, what.p, min(what.n, <size_t>ACL_OBJECT))
-
-
-cdef void log_denied(Dispatch *d, Client *client, int denied, int context, const char *what,
-                     size_t n) noexcept with gil:
-    session = <object>client.session if client.session != NULL else None
-    name = (<Account>client.user.account).name if client.user != NULL else b""
-    try:
-        executor = <object>d.executor
-        executor.users.denied(executor.loop, client.id, session,
-                              {DENIED_COMMAND: "command", DENIED_KEY: "key"}.get(denied, "channel"),
-                              ("toplevel", "multi", "lua")[context], what[:n], name)
-    except Exception:
-        log.exception("a refusal cannot be put into ACL LOG")
+    cdef Denial one
+    what.n = min(what.n, <size_t>ACL_OBJECT)
+    one.client = client
+    one.command = cmd
+    one.denied = denied
+    one.context = context
+    one.count = 1
+    one.first = one.last = d.steady
+    denial_add(&d.denials, &one, client.user.name if client.user != NULL else span("", 0), what)
 
 
 # ---- what Python sees of it ----------------------------------------------------------------------

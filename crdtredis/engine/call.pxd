@@ -37,6 +37,7 @@ cdef enum ClientFlag:
     CLIENT_BROKEN = 67108864        # who gets its messages has gone
     CLIENT_MOVES = 134217728        # it is told before the server stops: MAINT_NOTIFICATIONS
     CLIENT_MOVES_BACK = 268435456   # ... and comes back to where it was, so needs no address
+    CLIENT_SUSPECT = 536870912      # its last password was wrong
     CLIENT_LIMITED = 1073741824     # its user may not do everything: see acl.pxi
 
 # A message on its way to those who share it. Its bytes follow.

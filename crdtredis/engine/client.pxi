@@ -27,6 +27,7 @@ cdef void client_free(Dispatch *d, Client *c) noexcept nogil:
     unsubscribe_all(d, c)
     monitor_end(d, c)
     track_gone(d, c)
+    denials_forget(&d.denials, c)
     drop_pushes(c)
     leave_user(c)
     buffer_free(&c.pushes)

@@ -82,6 +82,7 @@ cdef class Connections:
     cdef Conn *first
     cdef Conn *cron_at
     cdef Conn *ready
+    cdef Conn *passed_over          # ready as well, before those
     cdef Conn *to_send
     cdef Conn *dead
     cdef readonly uint32_t connected    # how many
@@ -116,6 +117,8 @@ cdef class Connections:
     cdef public TlsContext tls
     cdef TlsQueue handshakes
     cdef int64_t handshake_ns
+    # what who is not logged in has cost in this iteration, and who gave a wrong password last
+    cdef int64_t stranger_ns[2]
     cdef public int64_t handshake_timeout
     # called with the session of who has shaken hands, and the name in its certificate; None: nobody
     cdef public object on_certificate
@@ -132,6 +135,8 @@ cdef size_t hard_limit(Connections self, Client *client) noexcept nogil
 cdef void add_conn(Connections self, Conn *c) noexcept nogil        # a new one
 cdef void add_ready(Connections self, Conn *c) noexcept nogil
 cdef void add_send(Connections self, Conn *c) noexcept nogil
+# ... which was ready, but has had no share in this iteration
+cdef void add_passed_over(Connections self, Conn *c) noexcept nogil
 cdef Conn *take_ready(Connections self) noexcept nogil      # those ready, the earliest first
 # Before the first reply to c in an iteration, or one that may be.
 cdef void begin_replies(Connections self, Conn *c) noexcept nogil

@@ -222,17 +222,38 @@ cdef void add_conn(Connections self, Conn *c) noexcept nogil:
     self.connected += 1
 
 
+cdef inline void add_passed_over(Connections self, Conn *c) noexcept nogil:
+    """It was ready, and gets its share in the next iteration before the others."""
+    c.state |= CONN_READY
+    c.next_ready = self.passed_over
+    self.passed_over = c
+
+
+cdef inline void take_list(Conn **newest, Conn **out) noexcept nogil:
+    cdef Conn *c
+    while newest[0] != NULL:
+        c = newest[0]
+        newest[0] = c.next_ready
+        c.next_ready = out[0]
+        out[0] = c
+
+
 cdef Conn *take_ready(Connections self) noexcept nogil:
-    """The list has the newest first, and commands run in the order they came in. A client that is
+    """The lists have the newest first, and commands run in the order they came in. A client that is
     not done is put on a new list."""
     cdef Conn *out = NULL
-    cdef Conn *c
-    while self.ready != NULL:
-        c = self.ready
-        self.ready = c.next_ready
-        c.next_ready = out
-        out = c
+    take_list(&self.ready, &out)
+    take_list(&self.passed_over, &out)
     return out
+
+
+cdef void drop_dead(Conn **at) noexcept nogil:
+    """From a list of those that are ready."""
+    while at[0] != NULL:
+        if at[0].state & CONN_DEAD:
+            at[0] = at[0].next_ready
+        else:
+            at = &at[0].next_ready
 
 
 cdef void want_out(Connections self, Conn *c, int on) noexcept nogil:
@@ -352,13 +373,10 @@ cdef void free_dead(Connections self) noexcept nogil:
     cdef OutBlock *o
     if self.dead == NULL:
         return
+    tell_denials(self.d)
     # A dead one may still stand on the lists of the next iteration.
-    at = &self.ready
-    while at[0] != NULL:
-        if at[0].state & CONN_DEAD:
-            at[0] = at[0].next_ready
-        else:
-            at = &at[0].next_ready
+    drop_dead(&self.ready)
+    drop_dead(&self.passed_over)
     at = &self.to_send
     while at[0] != NULL:
         if at[0].state & CONN_DEAD:

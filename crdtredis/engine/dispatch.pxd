@@ -227,6 +227,7 @@ cdef struct Dispatch:
     ErrorCount errors[128]  # ERROR_CODES; the first with a count of 0 ends them
     SlowLog logs[3]         # by CommandCost
     Latency latency
+    Denials denials
     EncodingLimits encoding
     # Clients.
     uint64_t newest_client  # id

@@ -28,3 +28,6 @@ cdef class Executor:
     cdef build_table(self)
     cdef look_from(self)                # after either threshold of long commands has changed
     cdef set_guard(self, uint32_t bit, bint on)
+
+# Puts what was refused users into ACL LOG: ten times a second, and before their clients go.
+cdef void tell_denials(Dispatch *d) noexcept nogil

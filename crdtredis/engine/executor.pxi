@@ -36,6 +36,9 @@ RULES = {"plain": EVENT_PLAIN, "store": EVENT_STORE, "set": EVENT_SET, "score": 
          "anew": EVENT_ANEW, "counter": EVENT_COUNTER, "silent": EVENT_SILENT, "pair": EVENT_PAIR,
          "move": EVENT_MOVE, "smove": EVENT_SMOVE, "trims": EVENT_TRIMS,
          "consumer": EVENT_CONSUMER}
+# of ACL LOG
+DENIED_REASONS = {DENIED_COMMAND: "command", DENIED_KEY: "key", DENIED_CHANNEL: "channel"}
+ACL_CONTEXTS = ("toplevel", "multi", "lua")
 # of COMMANDLOG
 COMMAND_LOGS = {"slow": COST_TIME, "large-request": COST_REQUEST, "large-reply": COST_REPLY}
 
@@ -146,6 +149,40 @@ cdef int describe_keys(Command *cmd, spec) except -1:
     return 0
 
 
+cdef void tell_denials(Dispatch *d) noexcept nogil:
+    if d.denials.n:
+        take_gil(&d.gil)
+        call_denied(d)
+
+
+cdef void call_denied(Dispatch *d) noexcept with gil:
+    cdef Denials told = d.denials
+    cdef Denial *one
+    cdef Command *last = NULL
+    cdef uint32_t i
+    memset(&d.denials, 0, sizeof(Denials))
+    executor = <Executor>d.executor
+    try:
+        for denied, reason in DENIED_REASONS.items():
+            executor.users.count_denied(reason, told.dropped[<int>denied])
+        for i in range(told.n):
+            one = told.kept[i]
+            session = None
+            if one.client != NULL:              # it is described as of then
+                session = session_of(d, one.client)
+                last = one.client.command
+                one.client.command = <Command*>one.command
+            executor.users.log_denied(
+                session, DENIED_REASONS[one.denied], ACL_CONTEXTS[one.context],
+                denial_what(one).p[:one.what_n], denial_name(one).p[:one.name_n], one.count,
+                d.steady - one.first, d.steady - one.last)
+            if one.client != NULL:
+                one.client.command = last
+    except Exception:
+        log.exception("refusals cannot be put into ACL LOG")
+    denials_free(&told)
+
+
 cdef class Executor:
     """Commands over a replica: what a server is without sockets, files and peers.
 
@@ -172,7 +209,7 @@ cdef class Executor:
         self.default_account = Account(b"default")
         self.default_account.d = &self.d
         self.d.default_user = &self.default_account.u
-        self.users = Users(self.specs, self.default_account)
+        self.users = Users(self.specs, self.default_account, self.tell_denials)
         self.set_slowlog(10000, 128)
         self.set_slowlog(1 << 20, 128, COST_REQUEST)
         self.set_slowlog(1 << 20, 128, COST_REPLY)
@@ -192,6 +229,7 @@ cdef class Executor:
         abroad_free(&self.d)
         parked_free(&self.d)
         consumers_free(&self.d)
+        denials_free(&self.d.denials)
         track_free(&self.d)
         buffer_free(&self.d.notify.channel)
         scripting_free(&self.d)
@@ -318,6 +356,10 @@ cdef class Executor:
     @requirepass.setter
     def requirepass(self, value):
         self.users.set_password(value or None)
+
+    def tell_denials(self):
+        """Puts into ACL LOG what was refused users so far."""
+        tell_denials(&self.d)
 
     def permits(self, Account account, list argv) -> tuple | None:
         """May this user run it? (Denied, where in argv); None: there is no such command."""

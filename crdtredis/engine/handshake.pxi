@@ -35,7 +35,7 @@ cdef int go_on_shaking(Connections self, Conn *c) noexcept nogil:
     cdef int64_t begun
     cdef int status
     if self.handshake_ns > HANDSHAKE_NS:
-        add_ready(self, c)
+        add_passed_over(self, c)
         return 0
     begun = clock_ns(CLOCK_MONOTONIC)
     status = tls_handshake(c.tls)

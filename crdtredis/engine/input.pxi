@@ -5,7 +5,8 @@
 # in the cache.
 #
 # Who is not logged in has little to say, and each wrong password costs as much as ten commands: an
-# iteration spends as long on all of these together as on handshakes.
+# iteration spends STRANGER_NS on all of these together, and as much on those who gave a wrong one,
+# logged in or not. So who tries passwords holds up others who do, and no first login.
 
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -23,6 +24,7 @@ cdef enum:
     READ_SLICE = 256 << 10  # bytes one client may read in an iteration
     RUN_SLICE = 1000        # commands it may run
     STRANGER_SLICE = 16     # ... when it is not logged in
+    STRANGER_NS = 500_000   # of an iteration
     REPLY_SLICE = 1 << 20   # bytes of replies after which it waits for the next iteration
 
 
@@ -49,6 +51,10 @@ cdef void take_back(Connections self, Conn *c) noexcept nogil:
         parser_trim(p)
 
 
+cdef void begin_shares(Connections self) noexcept nogil:
+    self.handshake_ns = self.stranger_ns[0] = self.stranger_ns[1] = 0
+
+
 cdef void process(Connections self, Conn *c) noexcept nogil:
     """One client's share of an iteration."""
     cdef Client *client = &c.client
@@ -58,6 +64,7 @@ cdef void process(Connections self, Conn *c) noexcept nogil:
     cdef char *p
     cdef uint32_t left = RUN_SLICE
     cdef int64_t begun = 0
+    cdef int64_t *spent = &self.stranger_ns[client.flags & CLIENT_SUSPECT != 0]
     if c.state & CONN_DEAD or client.flags & (CLIENT_CLOSE | CLIENT_KILLED):
         return
     if c.tls != NULL:
@@ -69,10 +76,12 @@ cdef void process(Connections self, Conn *c) noexcept nogil:
             client.flags |= CLIENT_KILLED
             add_send(self, c)
         return
-    if not client.flags & CLIENT_AUTHENTICATED:
-        if self.handshake_ns > HANDSHAKE_NS:
-            add_ready(self, c)
+    if client.flags & (CLIENT_AUTHENTICATED | CLIENT_SUSPECT) != CLIENT_AUTHENTICATED:
+        if spent[0] > STRANGER_NS:
+            add_passed_over(self, c)
             return
+        if client.flags & CLIENT_AUTHENTICATED:     # until its next wrong one it is as others
+            client.flags &= ~<uint32_t>CLIENT_SUSPECT
         left = STRANGER_SLICE
         begun = clock_ns(CLOCK_MONOTONIC)
     begin_replies(self, c)
@@ -127,7 +136,7 @@ cdef void process(Connections self, Conn *c) noexcept nogil:
         and not client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED)):
         add_ready(self, c)
     if begun:
-        self.handshake_ns += clock_ns(CLOCK_MONOTONIC) - begun
+        spent[0] += clock_ns(CLOCK_MONOTONIC) - begun
 
 
 cdef int run_commands(Connections self, Conn *c, uint32_t *left) noexcept nogil:
@@ -137,7 +146,10 @@ cdef int run_commands(Connections self, Conn *c, uint32_t *left) noexcept nogil:
     cdef Dispatch *d = self.d
     cdef size_t at
     cdef int status
+    cdef uint32_t before = client.flags & CLIENT_SUSPECT
     while True:
+        if client.flags & CLIENT_SUSPECT > before:
+            left[0] = 0
         if client.flags & CLIENT_BLOCKED and p.pos == p.buf.n:
             # says that there is no more, and lets go of the buffer: the wait may be long
             parser_next(p)

@@ -234,7 +234,8 @@ cdef class Loop(Listeners):
 
     cdef int wait_ms(self) noexcept nogil:
         cdef int64_t ms
-        if (self.ready != NULL or self.to_send != NULL or accepting(self)
+        if (self.ready != NULL or self.passed_over != NULL or self.to_send != NULL
+                or accepting(self)
                 or self.journal.more or self.k.garbage != NULL
                 or (self.k.watched.ready != NULL and may_serve(self.d))
                 or self.working or self.stopping or self.d.abroad.more
@@ -311,7 +312,7 @@ cdef class Loop(Listeners):
         cdef uint64_t begun
         cdef size_t used
         self.iterations += 1
-        self.handshake_ns = 0
+        begin_shares(self)
         self.set_clock()
         check_clock(self.d)
         self.take_events(n)
@@ -409,7 +410,7 @@ cdef class Loop(Listeners):
             self.ready = c
         self.d.steady = clock_ms(CLOCK_MONOTONIC)
         self.tell_life()
-        self.handshake_ns = 0
+        begin_shares(self)
         self.take_events(epoll_wait(self.ep, <epoll_event*>self.events, EVENTS, 0))
         accept_all(self)
         self.process_ready()
@@ -474,6 +475,7 @@ cdef class Loop(Listeners):
         self.cron_n += 1
         self.next_cron = self.d.steady + 1000 // self.hz_
         self.tell_life()
+        tell_denials(self.d)
         if self.cron_n % <uint64_t>self.hz_ == 0:
             self.tick_due = 1
             if self.seconds_n:

@@ -281,6 +281,11 @@ cdef class Session:
         """Logs it in as this user."""
         join_user(&account.u, self.c)
         self.c.flags |= CLIENT_AUTHENTICATED
+        self.c.flags &= ~<uint32_t>CLIENT_SUSPECT
+
+    def suspect(self):
+        """It has given a wrong password."""
+        self.c.flags |= CLIENT_SUSPECT
 
     @property
     def blocked(self) -> bool:

@@ -138,6 +138,12 @@ cdef struct OpenSsl:
     const void *(*x509_subject)(const void *x509) noexcept nogil
     int (*x509_text)(const void *name, int nid, char *p, int n) noexcept nogil
     void (*x509_free)(void *x509) noexcept nogil
+    # how long certificates and revocation lists hold
+    const void *(*x509_end)(const void *x509) noexcept nogil
+    void *(*list_read)(void **into, const unsigned char **data, long n) noexcept nogil
+    const void *(*list_end)(const void *crl) noexcept nogil
+    void (*list_free)(void *crl) noexcept nogil
+    int (*time_left)(int *days, int *seconds, const void *since, const void *until) noexcept nogil
     # of our own
     void *method                # BIO_METHOD
     int others                  # index of a context's other contexts
@@ -164,7 +170,8 @@ OPENSSL_NAMES = (
     "SSL_new", "SSL_free", "SSL_set_bio", "SSL_set_accept_state", "SSL_get_rbio", "SSL_accept",
     "SSL_read", "SSL_write", "SSL_shutdown", "SSL_set_shutdown", "SSL_get_error",
     "SSL_get_verify_result", "SSL_get1_peer_certificate SSL_get_peer_certificate",
-    "X509_get_subject_name", "X509_NAME_get_text_by_NID", "X509_free")
+    "X509_get_subject_name", "X509_NAME_get_text_by_NID", "X509_free", "X509_get0_notAfter",
+    "d2i_X509_CRL", "X509_CRL_get0_nextUpdate", "X509_CRL_free", "ASN1_TIME_diff")
 
 cdef OpenSsl openssl
 
@@ -484,6 +491,29 @@ cdef class TlsContext:
     def __dealloc__(self):
         if self.ctx != NULL:
             openssl.ctx_free(self.ctx)
+
+
+def seconds_left(bytes der, bint is_list=False) -> int | None:
+    """For how many seconds a certificate holds from now on, or a revocation list (DER); less than
+    none: it holds no more. None: it is no such thing, or holds for ever. ValueError without
+    OpenSSL."""
+    cdef const unsigned char *p = der
+    cdef const void *end = NULL
+    cdef void *x
+    cdef int days = 0
+    cdef int seconds = 0
+    load_openssl()
+    x = (openssl.list_read if is_list else openssl.x509_read)(NULL, &p, len(der))
+    if x != NULL:
+        end = openssl.list_end(x) if is_list else openssl.x509_end(x)
+    found = (86400 * days + seconds
+             if end != NULL and openssl.time_left(&days, &seconds, NULL, end) == 1 else None)
+    if x != NULL and is_list:
+        openssl.list_free(x)
+    elif x != NULL:
+        openssl.x509_free(x)
+    openssl.clear_errors()
+    return found
 
 
 # ---- the socket ----------------------------------------------------------------------------------

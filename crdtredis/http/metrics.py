@@ -212,9 +212,9 @@ class Snapshot:
 
     def __init__(self, fields: dict[str, Fields], peers: Iterable[PeerInfo],
                  latencies: dict[str, tuple[list[int], int]], disk: Disk,
-                 delays: dict[str, dict[str, Any]]) -> None:
+                 delays: dict[str, dict[str, Any]], ends: dict[str, float]) -> None:
         self.fields, self.peers, self.latencies, self.disk = fields, list(peers), latencies, disk
-        self.delays = delays
+        self.delays, self.ends = delays, ends
 
     def collect(self) -> Iterable[Metric]:
         f = self.fields
@@ -234,6 +234,12 @@ class Snapshot:
         yield from self.keyspace()
         yield from self.of_peers()
         yield from self.staleness()
+        end = GaugeMetricFamily(PREFIX + "certificate_end_time_seconds",
+                                "Unix time at which a certificate or a revocation list expires, by "
+                                "the setting that names it", labels=["setting"])
+        for name, at in self.ends.items():
+            end.add_metric([name], at)
+        yield end
 
     def resources(self) -> Iterable[Metric]:
         cpu = CounterMetricFamily(PREFIX + "cpu_seconds", "CPU time of the process",
@@ -352,11 +358,12 @@ def wants_openmetrics(accept: str) -> bool:
 
 def render(fields: dict[str, Fields], peers: Iterable[PeerInfo],
            latencies: dict[str, tuple[list[int], int]], disk: Disk,
-           delays: dict[str, dict[str, Any]], accept: str = "") -> tuple[bytes, str]:
+           delays: dict[str, dict[str, Any]], ends: dict[str, float],
+           accept: str = "") -> tuple[bytes, str]:
     """(body, content type) of a scrape. latencies: Executor.latencies(), delays:
-    info.delays(). accept: the header of the request."""
+    info.delays(), ends: certificates.ends(). accept: the header of the request."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Snapshot(fields, peers, latencies, disk, delays))
+    registry.register(Snapshot(fields, peers, latencies, disk, delays, ends))
     if wants_openmetrics(accept):
         return openmetrics(registry), f"{OPENMETRICS}; version=1.0.0; charset=utf-8"
     return generate_latest(registry), "text/plain; version=0.0.4; charset=utf-8"

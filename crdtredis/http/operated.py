@@ -16,6 +16,7 @@ class Operated(Protocol):
     log: Any                            # storage.segments.SegmentLog
     identity: Any                       # storage.identity.Identity
     disk_low: bool                      # less is free than disk_free_warning
+    certificate_ends: dict[str, float]  # s since 1970, by setting: certificates.ends
     followers: Any                      # storage.followers.Followers
     http_limit: int                     # HTTP connections at a time
 

@@ -112,7 +112,8 @@ class Operators:
                                for f, behind, ms in lags]
         delays, advised = await self.ask(lambda: (info.delays(self.server.executor),
                                                   info.advised(self.server.executor)))
-        return as_json({**fields, "peers": [asdict(p) for p in self.service.peers()],
+        return as_json({**fields, "certificate_ends": self.server.certificate_ends,
+                        "peers": [asdict(p) for p in self.service.peers()],
                         "staleness": staleness.lags(delays),
                         # no keys for who may see figures alone
                         "advice": Counter(x["kind"] for x in advised),
@@ -128,6 +129,7 @@ class Operators:
             lambda: (info.collect(executor), executor.latencies(), info.delays(executor)))
         disk = await asyncio.to_thread(metrics.look, str(self.server.folder))
         body, kind = metrics.render(fields, self.service.peers(), latencies, disk, delays,
+                                    self.server.certificate_ends,
                                     ", ".join(request.headers.getall("Accept", ())))
         return web.Response(body=body, headers={"Content-Type": kind, "Vary": "Accept"})
 

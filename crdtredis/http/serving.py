@@ -45,6 +45,7 @@ ACCEPTS = 64
 # of them, those that another made room for: its descriptor is closed in a later round
 DISPLACES = 8
 LOOK = 1.0                              # seconds between two looks at all connections
+CUT_EVERY = 10.0                        # ... at who may ask no more since its certificate expired
 # What aiohttp calls itself in replies, the ones to malformed requests included, which no handler
 # sees: nobody is told versions.
 web_response.SERVER_SOFTWARE = "crdt-redis"
@@ -306,6 +307,12 @@ class Served:
     def __init__(self, runner: web.AppRunner, listener: Listener,
                  unwanted: Callable[[web.BaseRequest], str]) -> None:
         self.runner, self.listener, self.unwanted = runner, listener, unwanted
+        self._cut()
+
+    def _cut(self) -> None:
+        """Requests under way, streams above all, of those who may ask no more are cut off."""
+        self.listener.cut(self.unwanted)
+        self._timer = self.listener.loop.call_later(CUT_EVERY, self._cut)
 
     def renew_tls(self, tls: ssl.SSLContext | None) -> None:
         """For connections from now on; requests under way of those who may ask no more are cut
@@ -317,6 +324,7 @@ class Served:
         """No new connections and no new requests; those under way may finish (AppRunner's
         shutdown_timeout)."""
         self.listener.stop()
+        self._timer.cancel()
         await self.runner.cleanup()
         self.listener.close()
 

@@ -54,7 +54,7 @@ from crdtredis.replication.messages import HEADER
 from crdtredis.replication.oplog import NOTHING, Chunk, Cursor, LargeOp, NeedsFullSync
 from crdtredis.replication.receiving import Handle, Receiver, ask
 from crdtredis.replication.registry import Registry
-from crdtredis.replication.runtime import Runtime
+from crdtredis.replication.runtime import Runtime, certificate_end
 from crdtredis.replication.stream import UPGRADE, PushSender, Sent
 from crdtredis.replication.tail import LogTail
 from crdtredis.replication.wire import (ACTORS_MOST, BODY_MAX, CONTENT_TYPE, HEAD_MAX, PART,
@@ -127,6 +127,8 @@ class PeerInfo:
     error: str                          # the last one; "" while all is well
     counts: Counts
     full_sync: str = ""                 # how far one has come; "": none is under way
+    # s since 1970, until when the certificate holds that it has shown here; 0: none
+    certificate_ends: int = 0
 
 
 class Peer:
@@ -150,6 +152,7 @@ class Peer:
         self.asked_for: Mapping[str, Member] | None = None
         self.speaks, self.met = 0, Clock()
         self.here: str | None = None
+        self.certificate_ends = 0
         # of the Hello that `acked` began with
         self.process = 0
         # when it shook hands last (monotonic)
@@ -296,7 +299,8 @@ class Peer:
                         clocks.behind(self._tail.head, dict(self.acked)),
                         int((now - self._contact) * 1000) if self._contact else -1,
                         self.error or self._it_lacks or self._here_lacks
-                        or ("no reply" if self._is_mute else ""), self.counts, self.full_sync)
+                        or ("no reply" if self._is_mute else ""), self.counts, self.full_sync,
+                        self.certificate_ends)
 
     # ---- the task --------------------------------------------------------------------------------
 
@@ -502,6 +506,8 @@ class Peer:
                                        {HEADER: "1"} if self._runtime.messages else {})
         if response is None:
             return None
+        self.certificate_ends = certificate_end(
+            response.connection.transport.get_extra_info("ssl_object"))
         self._sender = PushSender(response.connection.transport, self._replied, self._ended,
                               lambda n: progress_limit(self._runtime.settings.timeout, n),
                               self._runtime.messages)

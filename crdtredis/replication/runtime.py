@@ -48,3 +48,10 @@ class Runtime:
         self.headers = CIMultiDict({"Content-Type": CONTENT_TYPE, "X-Replica": self._replica})
         if settings.token:
             self.headers["Authorization"] = f"Bearer {settings.token}"
+
+
+def certificate_end(connection: ssl.SSLObject | None) -> int:
+    """Until when the certificate holds that the other end has shown, in s since 1970; 0: it has
+    shown none, or none that was looked at. None: it is without TLS."""
+    shown = connection.getpeercert() if connection is not None else None
+    return ssl.cert_time_to_seconds(shown["notAfter"]) if shown else 0

@@ -424,6 +424,17 @@ def test_log(c):
     assert c("ACL", "LOG") == []
 
 
+def test_of_the_log_the_last_ten_are_counted_together(c):
+    u = user(c, "+get", "~k")
+    for i in range(15):
+        u.error("GET", f"a{i}")
+    u.error("GET", "a5")
+    u.error("GET", "a4")                    # which is the eleventh: new
+    rows = [dict(zip(row[::2], row[1::2])) for row in c("ACL", "LOG", 100)]
+    assert [(int(r[b"object"][1:]), r[b"count"]) for r in rows] == [
+        (4, 1), (5, 2), *((i, 1) for i in range(14, 5, -1)), *((i, 1) for i in range(4, -1, -1))]
+
+
 def test_passwords_are_not_shown(c):
     c.executor.set_slowlog(0, 128)
     c("ACL", "SETUSER", "alice", ">secret")

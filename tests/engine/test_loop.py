@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import socket
 import struct
 import sys
@@ -166,6 +167,83 @@ def test_strangers_do_not_hold_up_who_is_logged_in(served):
     for c in strangers:
         c.expect(wrong * 500)
     strangers[0].send("AUTH secret", *["PING"] * 100).expect(OK + PONG * 100)
+
+
+def test_strangers_have_their_turns_one_after_the_other(served):
+    """However many of them have however much to say, who has come last is heard."""
+    s = served()
+    s.executor.requirepass = b"secret"
+    crowd, last = [s.connect() for _ in range(200)], s.connect()
+    pings = encode("PING") * 2000
+
+    def come():
+        for c in crowd:
+            c.raw(pings)
+        last.send("AUTH secret", "INFO errorstats")
+
+    s.on_engine(come)
+    last.expect(OK)
+    told = b""
+    while not (found := re.search(rb"NOAUTH:count=(\d+)\r", told)):
+        told += last.read(1)
+    assert 0 < int(found[1]) <= 200 * 16
+    for c in crowd:
+        c.expect(b"-NOAUTH Authentication required.\r\n" * 2000)
+
+
+def test_who_tries_passwords_holds_up_no_first_login(served):
+    """But only others who do: each has one wrong one for nothing. So has who is logged in."""
+    s = served()
+    s.executor.requirepass = b"secret"
+    wrong = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"
+    crowd, last = [s.connect() for _ in range(100)], s.connect()
+    for i, c in enumerate(crowd):
+        c.send(*["AUTH secret"] * (i % 2), "AUTH wrong").expect(OK * (i % 2) + wrong)
+
+    def come():
+        for c in crowd:
+            c.send(*["AUTH wrong"] * 300)
+        last.send("AUTH secret", "ACL LOG 1")
+
+    s.on_engine(come)
+    last.expect(OK + b"*1\r\n*20\r\n$5\r\ncount\r\n:")
+    refused = int(b"".join(iter(lambda: last.read(1), b"\r")))
+    assert 100 < refused <= 100 + 50 + 50 * 16      # what one iteration may bring
+    for c in crowd:
+        c.expect(wrong * 300)
+    crowd[1].send("PING", *["PING"] * 100).expect(PONG * 101)
+
+
+def test_what_users_are_refused_is_in_the_log_when_somebody_looks(served):
+    """It is told then, ten times a second, and before they go, not with each command."""
+    s = served()
+    admin, user = s.connect(), s.connect()
+    admin.send("ACL SETUSER u on >u ~k +get +hello +client|setname").expect(OK)
+    user.send("AUTH u u", "CLIENT SETNAME x").expect(OK * 2)
+    command = b"-NOPERM User u has no permissions to run the 'set' command\r\n"
+    key = b"-NOPERM No permissions to access a key\r\n"
+
+    def rows():
+        """[(count, object, user's name, the client's name, its command)], the latest first."""
+        found = s.on_engine(lambda: list(s.executor.users.log))
+        return [(e["count"], e["key"][2], e["key"][3], *re.findall(
+            r" name=(\S*) .*cmd=(\S+)", e["client"])) for e in found]
+
+    user.send(*["SET k v"] * 500).expect(command * 500)
+    user.send("GET a", "GET b", "SET k v", "GET k").expect(key * 2 + command + b"$-1\r\n")
+    said = [(501, b"set", b"u", ("x", "set")), (1, b"b", b"u", ("x", "get")),
+            (1, b"a", b"u", ("x", "get"))]
+    assert rows() == said
+    assert s.executor.users.refused == dict(auth=0, cmd=501, key=2, channel=0, tls_cert=0)
+    # of very many the latest
+    user.send(*[f"GET a{i}" for i in range(1000)]).expect(key * 1000)
+    assert [r[1] for r in rows()] == [b"a%d" % i for i in range(999, 871, -1)]
+    assert s.executor.users.refused["key"] == 1002
+    admin.send("ACL LOG RESET").expect(OK)
+    user.send("GET c", "GET d").expect(key * 2)
+    user.sock.close()
+    s.wait(lambda: s.loop.connected == 1)
+    assert rows() == [(1, b"d", b"u", ("x", "get")), (1, b"c", b"u", ("x", "get"))]
 
 
 HTTP = b"%b / HTTP/1.1\r\nHost: localhost:6379\r\nContent-Type: text/plain\r\n\r\nSET k evil\r\n"

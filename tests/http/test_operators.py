@@ -75,6 +75,7 @@ def test_operations_that_wait_for_long_are_a_warning(monkeypatch):
     fake = SimpleNamespace(executor=SimpleNamespace(loading=False, misconf=None), log=None,
                            checkpoints=None, retention=None, replica=replica, sync=None,
                            _unapplied={}, disk_low=False, mirror=None,
+                           certificate_ends={},
                            _waiting=module.WAITING_LONG, config=SimpleNamespace(max_memory=0))
     assert (module.Server.health(fake)
             == ([], [f"4 received operations have waited for others for {module.WAITING_LONG} s"]))

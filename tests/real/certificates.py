@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
@@ -21,29 +22,38 @@ class Authority:
         self._index.touch()
         self._config = folder / f"{name}.cnf"
         self._config.write_text(f"[ca]\ndefault_ca=d\n[d]\ndatabase={self._index}\n"
-                                "default_md=sha256\ndefault_crl_days=9\n")
+                                "default_md=sha256\ndefault_crl_days=9\nunique_subject=no\n"
+                                "rand_serial=yes\n"
+                                "[any]\ncommonName=supplied\n")
 
     def _openssl(self, *argv: object) -> None:
         subprocess.run(["openssl", *map(str, argv)], check=True, capture_output=True, timeout=20,
                        env=os.environ | self._environment)
 
     def sign(self, name: str, days: int = 9, extensions: str = "",
-             names: str = "DNS:localhost,IP:127.0.0.1") -> tuple[Path, Path]:
-        """Certificate and key of these names, with that common name."""
+             names: str = "DNS:localhost,IP:127.0.0.1",
+             seconds: int | None = None) -> tuple[Path, Path]:
+        """Certificate and key of these names, with that common name. seconds: for how long it
+        holds, in place of days."""
         cert, key, asked, more = (self.folder / f"{name}.{end}" for end in ("crt", "key", "csr",
                                                                            "ext"))
         more.write_text(f"subjectAltName={names}\n{extensions}\n")
         self._openssl("req", *KEY, "-keyout", key, "-out", asked, "-subj", f"/CN={name}")
+        if seconds is not None:
+            end = time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + seconds))
+            self._ca("-batch", "-notext", "-policy", "any", "-outdir", self.folder,
+                     "-in", asked, "-out", cert, "-enddate", end, "-extfile", more)
+            return cert, key
         self._openssl("x509", "-req", "-in", asked, "-CA", self.file, "-CAkey", self._key,
                       "-CAcreateserial", "-out", cert, "-days", days, "-extfile", more)
         return cert, key
 
-    def list_revoked(self, *names: str) -> Path:
-        """A list with these, and those of all lists before."""
+    def list_revoked(self, *names: str, seconds: int = 9 * 86400) -> Path:
+        """A list with these, and those of all lists before, which holds for so long."""
         for name in names:
             self._ca("-revoke", self.folder / f"{name}.crt")
         path = self.folder / f"{self.name}-{'-'.join(names) or 'none'}.crl"
-        self._ca("-gencrl", "-out", path)
+        self._ca("-gencrl", "-crlsec", seconds, "-out", path)
         return path
 
     def _ca(self, *argv: object) -> None:

@@ -5,14 +5,17 @@ The certificates are made here, with the openssl executable.
 """
 import contextlib
 import ctypes
+import json
 import os
 import random
+import re
 import shutil
 import socket
 import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 
 import _ssl
 import pytest
@@ -653,6 +656,41 @@ def test_new_certificates_without_dropping_anyone(server, pem, tmp_path):
         os.kill(a.pid, 1)
         until(lambda: "certificates read again" in a.log())
         assert shown(a, pem) == "server" and old("PING") == b"PONG"
+
+
+def test_when_certificates_expire_is_told(server, pem):
+    """By each setting that names one: as figures, and with a warning before."""
+    s = server(**flags(pem, tls_more_certs=pem / "eu.pem", requirepass="", metrics_token="m",
+                       auth_token="t"))
+
+    def seen():
+        with Secure(s, pem) as c:
+            found = dict(re.findall(r"(tls_\w+)_days_left:(-?\d+)", c("INFO", "server").decode()))
+        lines = http_get(s, "/metrics", "m")
+        ends = dict(re.findall(r'certificate_end_time_seconds{setting="(\w+)"} (\S+)', lines))
+        assert found == {k: str(int((float(v) - time.time()) // 86400)) for k, v in ends.items()}
+        return found, json.loads(http_get(s, "/health", "t"))["warnings"]
+
+    found, warnings = seen()
+    assert found == {"tls_cert_file": "8", "tls_more_certs": "8", "tls_ca_file": "8"}
+    assert warnings == [f"{name}: a certificate expires in 9.0 days" for name in found]
+    s("CONFIG", "SET", "tls-crl-file", pem / "none.crl", "tls-more-certs", "")
+    found, warnings = seen()
+    assert found == {"tls_cert_file": "8", "tls_ca_file": "8", "tls_crl_file": "8"}
+    assert len(warnings) == 2
+    s("CONFIG", "SET", "tls-crl-file", "", "tls-cert-file", pem / "expired.crt", "tls-key-file",
+      pem / "expired.key")
+    assert b"tls_cert_file_days_left:-2" in s("INFO", "server") or (
+        b"tls_cert_file_days_left:-1" in s("INFO", "server"))
+    assert "tls_cert_file: a certificate has expired" in json.loads(
+        http_get(s, "/health", "t"))["warnings"]
+
+
+def http_get(server, path, token):
+    with urllib.request.urlopen(urllib.request.Request(
+            f"http://{server.address}{path}", headers={"Authorization": f"Bearer {token}"}),
+            timeout=20) as r:
+        return r.read().decode()
 
 
 def test_a_stop_says_what_is_due_and_farewell(server, pem):

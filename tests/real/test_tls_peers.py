@@ -5,10 +5,12 @@ The certificates are made with the openssl executable.
 """
 import contextlib
 import http.client
+import json
 import os
 import shutil
 import socket
 import ssl
+import time
 
 import pytest
 
@@ -190,6 +192,52 @@ def test_a_peer_whose_certificate_is_revoked_while_connected_is_cut_off(processe
     # an authority that goes is as good as all its certificates revoked
     w("CONFIG", "SET", "tls-ca-cert-file", pem.folder / "foreign-ca.crt", "tls-crl-file", "")
     until(lambda: b": refused" in peer(a, w.address) and b": refused" in peer(b, w.address))
+
+
+@pytest.mark.parametrize("what", ["certificate", "list"])
+def test_what_expires_while_connected(processes, pem, tmp_path, what):
+    """Who shows it is cut off soon, and back with a new one. When it will, is told before."""
+    lists = tmp_path / "lists"
+    shutil.copy(pem.none, lists)
+    w = Server("w", **of_replica(pair(pem, "client"), pem, tls_auth_peers="yes",
+                                 peer_discovery="no", tls_crl_file=lists)).start()
+    a = Server("a", [w.address], peer_discovery="no", **of_replica(
+        pair(pem, "b"), pem, sync_interval="1h")).start()
+    until(lambda: b": up" in peer(a, w.address))
+    if what == "certificate":
+        cert, key = pem.sign("brief", seconds=12)
+        a("CONFIG", "SET", "tls-client-cert-file", cert, "tls-client-key-file", key)
+        a("CRDT.PEER", "PAUSE", "*"), a("CRDT.PEER", "RESUME", "*")     # it is shown from now on
+        assert b"tls_client_cert_file_days_left:0\r\n" in a("INFO", "server")
+        assert "tls_client_cert_file: a certificate expires in 0.0 days" in ask(
+            a, context_of(pem), "GET", "/health", {})[1].decode()
+    else:
+        shutil.copy(pem.list_revoked(seconds=12), lists)
+        w("CONFIG", "SET", "tls-crl-file", lists)
+        assert "tls_crl_file: a revocation list expires in 0.0 days" in ask(
+            w, context_of(pem), "GET", "/health", {})[1].decode()
+    with w.connect() as c:                              # on the stream
+        a("SET", "before", "v")
+        until(lambda: c("GET", "before") == b"v")
+    until(lambda: b": refused" in peer(a, w.address))
+    assert {"list": "is not accepted: CRL has expired",
+            "certificate": "is not accepted: certificate has expired"}[what] in w.log()
+    if what == "certificate":
+        a("CONFIG", "SET", "tls-client-cert-file", pair(pem, "b")[0], "tls-client-key-file",
+          pair(pem, "b")[1])
+    else:
+        shutil.copy(pem.list_revoked(), lists)
+        w("CONFIG", "SET", "tls-crl-file", lists)
+    a("SET", "after", "v")
+    until(lambda: w("GET", "after") == b"v")
+
+
+def test_when_the_certificate_of_a_peer_expires_is_told(processes, pem):
+    w = Server("w", **of_replica(pem.sign("soon", days=3), pem)).start()
+    a = Server("a", [w.address], peer_discovery="no", **of_replica(pair(pem, "a"), pem)).start()
+    until(lambda: b"its certificate expires in 3.0 days" in peer(a, w.address))
+    [found] = [p for p in json.loads(ask(a, context_of(pem), "GET", "/stats", {})[1])["peers"]]
+    assert 2.9 < (found["certificate_ends"] - time.time()) / 86400 <= 3
 
 
 def test_it_is_turned_on_while_peers_are_connected(processes, pem):
