@@ -48,6 +48,7 @@
 #     pending         the causal buffer: ops that may not be applied yet
 #     effects         making effects (local commands)
 #     group_effects   ... of consumer groups
+#     sweep           letting go of what has run out in streams
 #     receive         taking ops in
 #     tombstones      letting go of tombstones nobody needs
 #     digest          the digest of the state
@@ -110,6 +111,7 @@ include "core/sizes.pxi"
 include "core/pending.pxi"
 include "core/effects.pxi"
 include "core/group_effects.pxi"
+include "core/sweep.pxi"
 include "core/evict.pxi"
 include "core/receive.pxi"
 include "core/tombstones.pxi"

@@ -18,7 +18,7 @@ from crdtredis._core cimport (ELSEWHERE_ROOM, GONE_MOST, STREAM_ID, T_STREAM, Co
                               group_counted, group_create, group_deliver, group_destroy,
                               group_find, group_idle, group_new, group_set, id_of, key_prepare,
                               op_room, pending_claim, pending_from, pending_last, pending_remove,
-                              stream_len, stream_next, stream_seek, stream_top)
+                              siphash64, stream_len, stream_next, stream_seek, stream_top)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_SCRIPT, Call, consume, is_word, native,
                                 refuse, refuse_syntax, wait_for_keys, wait_is_over,
                                 wait_to_answer, wait_to_look)
@@ -582,6 +582,8 @@ cdef void wait_for_more(Call *c, const GroupRead *o, const Under *u) noexcept no
     cdef int64_t next = -1
     cdef int i
     wait_for_keys(c, T_STREAM, o.first, o.n, o.timeout)
+    if o.idle < 0:                              # what is new is new for every consumer
+        c.client.wait.alike = siphash64(o.group.p, o.group.n, c.kernel.hash_key) | 1
     for i in range(o.n):
         if u[i].next >= 0 and (next < 0 or u[i].next < next):
             next = u[i].next

@@ -35,6 +35,7 @@ cdef Collection *collection_open(Kernel *k, Element *e, int type) noexcept nogil
         c.type = type
         if t.open != NULL:
             t.open(k, c)
+        k.streams.opened += type == T_STREAM
         enter_collection(k, e, c)
         pack_later(k, e)
     return c

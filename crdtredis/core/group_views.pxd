@@ -67,7 +67,7 @@ cdef void group_new(Kernel *k, Collection *s, const GroupView *g, const Portion 
 # Adds the ids of those up to the last id that the group has given out. O(1) where none came late.
 cdef void group_passed_over(Kernel *k, Collection *s, const GroupView *g,
                             Buffer *ids) noexcept nogil
-# Of n ids: out[i] := is some group still to give that entry out, or is it pending in one? Where it
-# is not there: will the group come to that id?
+# Of n ids, in order: out[i] := is some group still to give that entry out, or is it pending in one?
+# Where it is not there: will the group come to that id?
 cdef void group_references(Kernel *k, Collection *s, const StreamId *ids, size_t n,
                            uint8_t *out) noexcept nogil

@@ -654,27 +654,38 @@ cdef int is_pending(Collection *c, Span group, StreamId id) noexcept nogil:
 cdef void group_references(Kernel *k, Collection *s, const StreamId *ids, size_t n,
                            uint8_t *out) noexcept nogil:
     cdef Collection *c = groups_of(s)
+    cdef OrderCursor waits_at, entry_at
+    cdef Item *waits
+    cdef Item *entry
     cdef Element *group
-    cdef Element *m
+    cdef Buffer name
     cdef Mark mark
-    cdef char name[16]
-    cdef size_t i, j = 0, left = n
+    cdef size_t i, j = 0, left = n, head
     memset(out, 0, n)
+    memset(&name, 0, sizeof(Buffer))
     group = nth_group(c, j)
     while group != NULL and left:
         load_marks(k, c, group)
+        name_begin(&name, G_RECORD, name_group(group))
+        head = name.n
+        waits_at.leaf = entry_at.leaf = NULL
         for i in range(n):
             if out[i]:
                 continue
-            put_id(name, ids[i])
-            m = table_find(&s.table, name, STREAM_ID, key_hash(k, name, STREAM_ID))
-            if m != NULL:
-                mark = entry_mark(k, m)
-                out[i] = not is_delivered(groups_data(c), &mark)
-            else:
-                out[i] = id_below(last_delivered(c), ids[i])
+            name.n = head
+            add_id(&name, ids[i])
+            waits = order_forward(order_of(c), &waits_at, name_sort_key(content(&name)),
+                                  content(&name))
+            out[i] = waits != NULL and begins_with(waits.e, content(&name))
             if not out[i]:
-                out[i] = is_pending(c, name_group(group), ids[i])
+                entry = order_forward(order_of(s), &entry_at, ids[i].ms,
+                                      span(name.p + head, STREAM_ID))
+                if entry != NULL and is_at(entry, ids[i]):
+                    mark = entry_mark(k, entry.e)
+                    out[i] = not is_delivered(groups_data(c), &mark)
+                else:
+                    out[i] = id_below(last_delivered(c), ids[i])
             left -= out[i] != 0
         j += 1
         group = nth_group(c, j)
+    buffer_free(&name)

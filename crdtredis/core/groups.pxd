@@ -48,7 +48,10 @@ cdef struct Groups:
     Buffer marks            # Marks of the group that was looked at last,
     # Idempotent ids (core/produced.pxi) by producer and age
     Order produced
-    size_t looked           # which of them was looked at last
+    size_t looked           # which of them, by name, the next XADD looks at first
+    size_t swept            # and the walk of core/sweep.pxi that is under way,
+    int64_t next_out        # ms: when the first of those that it left runs out; 0: it left none
+    int64_t look_at         # ms: when the next walk begins
     size_t loaded           # so many; the first is of the latest CREATE
     StreamId passed         # of a walk: the entry that it came to last,
     int some                # if any,

@@ -363,6 +363,11 @@ cdef struct Streams:
     # said so: a setting of this replica, read where XADD is executed
     int64_t known_seconds
     int64_t known_most
+    # what has run out is looked for (core/sweep.pxi)
+    uint64_t opened         # streams, since this process began
+    uint32_t sweep_db       # in this database,
+    uint64_t sweep_cursor   # in this bucket of its table,
+    int64_t sweep_at        # ms: and not before
     uint32_t floored        # floors that were noted
     Floor floors[1024]      # FLOORS
 

@@ -48,6 +48,9 @@ cdef size_t order_rank(Order *o, uint64_t sort_key, Span name) noexcept nogil
 # NULL beyond the end; `at` stands on the item
 cdef Item *order_at(Order *o, size_t rank, OrderCursor *at) noexcept nogil
 cdef Item *order_next(OrderCursor *at) noexcept nogil                          # NULL at the end
+# The first that is not before (sort_key, name), of a sorted set, for a cursor that is not behind it
+# or, with leaf NULL, stands nowhere yet. Where it is near it costs no search.
+cdef Item *order_forward(Order *o, OrderCursor *at, uint64_t sort_key, Span name) noexcept nogil
 cdef Item *order_prev(OrderCursor *at) noexcept nogil
 cdef size_t order_memory(const Order *o) noexcept nogil
 # every invariant: 0 sound, else the number of the broken one

@@ -26,6 +26,7 @@ cdef enum:
     LEAF_ITEMS = 64
     EXACT_ITEMS = 8         # a root of no more is as large as these need
     BRANCH_CHILDREN = 32
+    FORWARD = 8             # items that are walked over before a search
 
 cdef struct Leaf:
     uint32_t n
@@ -480,6 +481,20 @@ cdef Item *order_next(OrderCursor *cursor) noexcept nogil:
         cursor.leaf = l
         cursor.at = 0
     return leaf_items(l) + cursor.at
+
+
+cdef Item *order_forward(Order *o, OrderCursor *cursor, uint64_t sort_key,
+                         Span name) noexcept nogil:
+    cdef Leaf *l = <Leaf*>cursor.leaf
+    cdef Item *item
+    cdef int i
+    if l != NULL:
+        item = leaf_items(l) + cursor.at if cursor.at < l.n else NULL
+        for i in range(FORWARD):
+            if item == NULL or not item_before(o, item, sort_key, name, 0):
+                return item
+            item = order_next(cursor)
+    return order_at(o, order_rank(o, sort_key, name), cursor)
 
 
 cdef Item *order_prev(OrderCursor *cursor) noexcept nogil:

@@ -38,4 +38,9 @@ cdef int produced_counts(Kernel *k, Collection *s, size_t *producers, size_t *id
 # A copy knows what the stream knows: their effects, and how many bytes those take.
 cdef Element *produced_copy(Kernel *k, Collection *from_, uint32_t db, Span key,
                             Element *e) noexcept nogil
+# Looks at the next few ids from rank *at on, which it moves; how many. Names of those that have run
+# out, each behind its length, go into `names`, of what others wrote a while later, and are to go.
+# *next: when the first of the others runs out, where that is before it, or it is 0.
+cdef int produced_look(Kernel *k, Collection *c, Idempotence of, size_t *at, size_t most,
+                       Buffer *names, int64_t *next) noexcept nogil
 cdef size_t produced_size(Collection *s, size_t key) noexcept nogil

@@ -24,9 +24,10 @@
 #
 # Whether one has run out is seen as it is asked for; what is too old, or too
 # much, goes with a later XADD IDMP: of the same producer, the oldest first, and of any a few that
-# are looked at in turn, so producers that come no more are forgotten, too. These removals are
-# effects, for what two replicas hold must be the same. DEL removes what it observed, as it does of
-# entries. XTRIM and XDEL remove none: what was added is not to be added again.
+# are looked at in turn, so producers that come no more are forgotten, too; and where no XADD IDMP
+# comes, as core/sweep.pxi goes round. These removals are effects, for what two replicas hold must
+# be the same. DEL removes what it observed, as it does of entries. XTRIM and XDEL remove none: what
+# was added is not to be added again.
 #
 # Texts that are long stand there as 128 bits of a hash that all replicas share.
 
@@ -43,7 +44,7 @@ cdef enum:
     TEXT_MOST = 64              # bytes of one that stands as it is
     FORGOTTEN_MOST = 12         # ids of a producer that go with one that comes,
     SAME_MOST = 1024            # of the same ms, of which those go first that were first,
-    LOOKED_AT = 8               # and others that are looked at
+    LOOKED_AT = 3               # and others that are looked at: more than come
 
 cdef struct Known:
     StreamId id
@@ -225,11 +226,15 @@ cdef void gather_old(Kernel *k, Collection *c, Span head, Idempotence of,
     cdef size_t begin, end, n = 0, i, most, some, looked = 0
     cdef uint64_t last, now
     memset(&first, 0, sizeof(Buffer))
+    last = time_key(k, head, INT64_MAX)
+    begin = order_rank(o, time_key(k, head, 0), span(b"", 0))
+    item = order_at(o, begin, &at)
+    end = order_rank(o, last + 1, span(b"", 0))
+    if end - begin <= <size_t>of.most and item != NULL and not has_run_out(k, item.e, of):
+        return                              # nor are there too many of others that stand there
     buffer_add(&first, head.p, head.n)
     range_behind(c, &first, &begin, &end)
     buffer_free(&first)
-    last = time_key(k, head, INT64_MAX)
-    item = order_at(o, order_rank(o, time_key(k, head, 0), span(b"", 0)), &at)
     while (item != NULL and item.sort_key <= last and n < FORGOTTEN_MOST
            and looked < SAME_MOST):
         if not begins_with(item.e, head):
@@ -252,24 +257,38 @@ cdef void gather_old(Kernel *k, Collection *c, Span head, Idempotence of,
         n += some
 
 
-cdef void gather_others(Kernel *k, Collection *c, Span head, Idempotence of,
-                        Buffer *names) noexcept nogil:
-    """Likewise of some of other producers what is too old."""
-    cdef Groups *g = groups_data(c)
-    cdef Buffer first
-    cdef OrderCursor at
-    cdef Item *item
-    cdef size_t begin, end, i
+cdef int64_t runs_out_at(Kernel *k, Element *m, Idempotence of) noexcept nogil:
+    """ms; for what another replica wrote that one has longer."""
+    cdef int64_t at = 0
+    cdef size_t i = 0
+    cdef Said w
+    while nth_write(m, i, &w):
+        i += 1
+        at = max(at, <int64_t>(w.stamp >> 16) + grace_of(k, w.actor))
+    return at + of.seconds * 1000
+
+
+cdef int produced_look(Kernel *k, Collection *c, Idempotence of, size_t *at, size_t most,
+                       Buffer *names, int64_t *next) noexcept nogil:
+    cdef size_t n = groups_data(c).produced.n
     cdef char letter = G_PRODUCED
-    memset(&first, 0, sizeof(Buffer))
-    buffer_add(&first, &letter, 1)
-    range_behind(c, &first, &begin, &end)
-    buffer_free(&first)
-    for i in range(min(<size_t>LOOKED_AT, end - begin)):
-        g.looked = g.looked + 1 if g.looked + 1 < end - begin else 0
-        item = order_at(order_of(c), begin + g.looked, &at)
-        if has_run_out(k, item.e, of) and not begins_with(item.e, head):
+    cdef OrderCursor cursor
+    cdef Item *item
+    cdef size_t i
+    cdef int64_t out
+    most = min(most, n - min(at[0], n))
+    item = order_at(order_of(c), order_rank(order_of(c), name_sort_key(span(&letter, 1)),
+                                            span(&letter, 1)) + at[0], &cursor)
+    for i in range(most):
+        out = runs_out_at(k, item.e, of)
+        if out <= k.now:
             add_bytes(names, element_name(item.e))
+        else:
+            at[0] += 1                      # what goes leaves its rank to the next
+            if next[0] == 0 or out < next[0]:
+                next[0] = out
+        item = order_next(&cursor)
+    return <int>most
 
 
 cdef Element *put_produced(Kernel *k, uint32_t db, Span key, Element *e, Span name,
@@ -288,6 +307,8 @@ cdef Element *produced_put(Kernel *k, uint32_t db, Span key, Element *e, Span na
     cdef Collection *c
     cdef Idempotence of
     cdef Buffer names
+    cdef Groups *g
+    cdef int64_t next = 0
     cdef Span head
     e = put_produced(k, db, key, e, name, id)
     s = key_collection(k, e, T_STREAM)
@@ -297,7 +318,9 @@ cdef Element *produced_put(Kernel *k, uint32_t db, Span key, Element *e, Span na
     head = producer_head(table_find(&c.table, name.p, name.n, key_hash(k, name.p, name.n)))
     of = idempotence_of(k, s)
     gather_old(k, c, head, of, &names)
-    gather_others(k, c, head, of, &names)
+    g = groups_data(c)
+    g.looked = g.looked if g.looked < g.produced.n else 0
+    produced_look(k, c, of, &g.looked, LOOKED_AT, &names, &next)
     if names.n:
         e = make_of_group(k, db, key, e, ASSIGN, G_FORGET, span(NULL, 0), &names)
     buffer_free(&names)

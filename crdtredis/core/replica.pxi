@@ -452,6 +452,7 @@ cdef class Replica:
             while retry_pending(&self.k, PENDING_SLICE):
                 pass
             wait = active_expiry(&self.k, 1 << 30)
+            sweep_streams(&self.k, 1 << 30)
         return wait
 
     def collect(self, int most=1 << 20):

@@ -25,12 +25,13 @@ from posix.unistd cimport usleep
 from crdtredis._core cimport (DATABASES, PENDING_SLICE, RECORD_FULL, SegmentWriter, active_expiry,
                               collect, free_garbage, has_ops, kernel_tombstones, mem_used,
                               mirror_lose, pack_due, pages_due, pages_give, pages_look,
-                              pages_slices, pages_watch, retry_pending, table_work)
+                              pages_slices, pages_watch, retry_pending, sweep_streams, table_work)
 from crdtredis.buffer cimport buffer_free, need_memory
 
 cdef enum:
     EVENTS = 1024           # per epoll_wait
     EXPIRE_SLICE = 100      # keys
+    SWEEP_SLICE = 1000      # buckets of keys, and idempotent ids, looked at for what has run out
     FREE_SLICE = 1000       # keys of flushed databases and members of collections per iteration
     PACK_SLICE = 2000       # small collections per iteration,
     PACK_OWED = 1 << 15     # which, where more bytes of them are remembered, is
@@ -441,6 +442,7 @@ cdef class Loop(Listeners):
             return
         begun = event_begins(&self.d.latency)
         ms = active_expiry(self.k, EXPIRE_SLICE)
+        sweep_streams(self.k, SWEEP_SLICE)
         event_ends(self.d, LATENCY_EXPIRE, begun)
         if self.k.notices.rows.n:
             notify_others(self.d)

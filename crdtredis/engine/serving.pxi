@@ -14,7 +14,9 @@
 # A served command is as good as a client's own: it is one op, and its effects on other keys make
 # those ready in turn (BLMOVE), until nothing is left. That ends, since a client that is served has
 # left all its queues. XREADGROUP is run again as well where the stream is no more, which it answers
-# by an error. One element for ten thousand waiting clients costs one of them.
+# by an error. One element for ten thousand waiting clients costs one of them; and one entry of a
+# stream two of those who read it as consumers of one group: where the second is given nothing, the
+# others would not be, either (Wait.alike), and are passed over.
 #
 # An iteration ends when its ops are many; the clients that are left are served in the next one.
 #
@@ -33,6 +35,7 @@ from crdtredis._resp cimport reply_error, reply_null_array
 
 cdef enum:
     LOOK_LATER = 10         # ms
+    IN_VAIN = 8             # groups of which it is remembered that there is nothing
 
 
 # ---- ending a wait -------------------------------------------------------------------------------
@@ -97,6 +100,8 @@ cdef void serve_key(Dispatch *d, Watch *watch) noexcept nogil:
     cdef int type = key_type(d.kernel, key_find(d.kernel, watch.db, watch_key(watch)))
     cdef Waiter *x
     cdef Waiter *next
+    cdef uint64_t[8] vain               # IN_VAIN
+    cdef size_t n = 0, i
     if type != T_STREAM:
         refuse_readers(d, watch)
     if type >= T_COUNT or watch.waiters == NULL:
@@ -106,7 +111,14 @@ cdef void serve_key(Dispatch *d, Watch *watch) noexcept nogil:
            and key_type(d.kernel, key_find(d.kernel, watch.db, watch_key(watch))) == type):
         # a client stands in a queue once, and only the one that is served leaves
         next = x.next
-        run_again(d, x.wait)
+        i = 0
+        while i < n and x.wait.alike != vain[i]:
+            i += 1
+        # Who is to be called again for the time looks for himself: he may leave before.
+        if i == n and run_again(d, x.wait) and x.wait.alike and x.wait.deadline == x.wait.end and (
+                n < IN_VAIN):
+            vain[n] = x.wait.alike
+            n += 1
         x = next
     if x != NULL and iteration_is_full(d):
         watch_put_ready(d.kernel, watch)
@@ -140,7 +152,8 @@ cdef int denied_when_served(Dispatch *d, Client *client, int argc) noexcept nogi
     return 1
 
 
-cdef void run_again(Dispatch *d, Wait *w) noexcept nogil:
+cdef int run_again(Dispatch *d, Wait *w) noexcept nogil:
+    """1: the handler has found nothing, and w waits on."""
     cdef Client *client = w.client
     cdef Command *cmd = client.command
     cdef uint64_t begun = cycles()
@@ -149,15 +162,15 @@ cdef void run_again(Dispatch *d, Wait *w) noexcept nogil:
     cdef int argc
     if client.flags & CLIENT_KILLED or (client.fd >= 0 and d.port.gone(d.port.owner, client)):
         # nobody would get it; the iteration's end frees the client
-        return
+        return 0
     begin_reply(d, client)
     at = client.reply.buf.n
     unpack_command(w.args.p, &d.waiting.argv, &d.waiting.argv_cap, &argc)
     if client.flags & CLIENT_LIMITED and denied_when_served(d, client, argc):
-        return
+        return 0
     run_handler(d, client, cmd, d.waiting.argv, argc)
     if client.reply.buf.n == at:
-        return
+        return 1
     took = cycles() - begun
     cmd.ticks += took
     if not d.stopwatch.untracked:
@@ -170,3 +183,4 @@ cdef void run_again(Dispatch *d, Wait *w) noexcept nogil:
                client.reply.buf.n - at if client.reply.buf.n > at else 0)
     stop_waiting(d, client)
     end_reply(d, client, at)
+    return 0

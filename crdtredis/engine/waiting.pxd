@@ -31,6 +31,9 @@ cdef struct Wait:
     uint32_t timeout        # place in Waiting.timeouts + 1; 0: none
     uint32_t n              # Waiters
     int answers             # 1: as the time is up the handler is called again; 2: it is
+    # Of two with the same number neither is given anything at a key where the other is not; 0: it
+    # is like nobody else's.
+    uint64_t alike
 
 # Blocks the client until one of the n keys from argv[first] on holds this type; then the handler is
 # called again. It keeps waiting when it calls this again, else what it replies ends the wait.

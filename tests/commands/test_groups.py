@@ -316,6 +316,30 @@ def test_readers_of_the_stream_and_of_another_group_are_served_as_well(waiting):
     assert all(numbers(got(x)[0][1]) == [1] for x in (b, d, e))
 
 
+def test_of_many_who_wait_with_one_group_few_are_looked_at(waiting):
+    """One finds the entry and one that there is no more; who waits with another group, or takes
+    over what has been pending, is looked at in any case."""
+    a, b, d, e = waiting
+    a("XGROUP", "CREATE", "s", "h", "$")
+    others = [a.other() for _ in range(20)]
+    wait(b, "b"), wait(d, "d")
+    for i, x in enumerate(others):
+        wait(x, f"x{i}")
+    blocks(e, "XREADGROUP", "GROUP", "h", "e", "BLOCK", 0, "STREAMS", "s", ">")
+    claims = a.other()
+    wait(claims, "claims", "CLAIM", 5)
+    a.now += 1000
+    add(a, 1)
+    assert numbers(got(b)[0][1]) == numbers(got(e)[0][1]) == [1] and got(d) is None
+    seen = [x[x.index(b"name") + 1] for x in a("XINFO", "CONSUMERS", "s", "g")
+            if x[x.index(b"idle") + 1] == 0]
+    assert sorted(seen) == [b"b", b"claims", b"d"] and got(claims) is None
+    add(a, 2, 3)
+    assert numbers(got(d)[0][1]) == [2] and numbers(got(others[0])[0][1]) == [3]
+    a("XGROUP", "DESTROY", "s", "g")
+    assert all(got(x).startswith("NOGROUP") for x in others[1:])
+
+
 def test_one_exec_serves_what_it_has_left(waiting):
     a, b, d, _ = waiting
     wait(b, "b", "COUNT", 1)

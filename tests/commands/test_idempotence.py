@@ -112,10 +112,39 @@ def test_producers_that_come_no_more_are_forgotten():
         add(c, "a", producer=i)
     before = probe_memory()[1]
     c.now += 100_000
-    for i in range(150):
+    for i in range(300):
         add(c, i)
     assert tracked(c)[:2] == (1, 100) and probe_memory()[1] < before
     c("DEL", "s")
+    del c
+    assert probe_memory()[0] == nothing
+
+
+def test_what_has_run_out_goes_though_nobody_adds_anything():
+    nothing, c = probe_memory()[0], Client()
+    for i in range(300):
+        add(c, i % 3, producer=i // 3)
+        c.now += 100
+    length, before = c("XLEN", "s"), probe_memory()[0]
+    c.replica.tick()
+    assert tracked(c)[:2] == (100, 300)
+    c.now += 85_000
+    c.replica.tick()
+    assert 0 < tracked(c)[1] < 300 and probe_memory()[0] < before
+    c.now += 60_000
+    c.replica.tick()
+    assert tracked(c)[:2] == (0, 0) and c("XLEN", "s") == length
+    c.replica.check()
+    first = add(c, 0)
+    c("XCFGSET", "s", "IDMP-DURATION", 1)
+    second = add(c, 0)
+    for _ in range(3):
+        c.now += 60_000
+        c.replica.tick()
+    assert tracked(c)[1] == 0 and add(c, 0) not in (first, second)
+    c("DEL", "s")
+    c.now += 60_000
+    c.replica.tick()
     del c
     assert probe_memory()[0] == nothing
 
@@ -268,6 +297,49 @@ def test_a_copy_answers_what_the_stream_does(behind):
     clients[0]("RENAME", "s", "t")
     exchange(*clients)
     assert [add(c, "a", key="t") for c in clients] == [min(ids)] * 2
+
+
+def test_who_has_written_forgets_and_others_a_while_later():
+    a, b = two()
+    add(a, "a"), add(b, "b")
+    exchange(a, b)
+    for c in (a, b):
+        c.now += 100_000
+        c.replica.tick()
+        c.replica.check()
+    assert tracked(a)[1] == tracked(b)[1] == 1, "each its own"
+    exchange(a, b)
+    same(a, b)
+    assert tracked(a)[1] == 0
+    second = add(a, "a")
+    exchange(a, b)
+    b.now += 100_000
+    b.replica.tick()
+    assert tracked(b)[1] == 1 and add(b, "a") != second, "it is known no more, but A's to remove"
+    b("XCFGSET", "s", "IDMP-DURATION", 2), b("XCFGSET", "s", "IDMP-DURATION", 1)
+    exchange(a, b)
+    a.now = b.now
+    add(a, "c"), exchange(a, b)
+    b.now += 1000
+    for ms, there in ((0, 1), (9_999, 1), (60_000, 0)):
+        b.now += ms
+        b.replica.tick()
+        assert tracked(b)[1] == there, "A is away for longer than it is waited for"
+    a.now = b.now
+    exchange(a, b)
+    same(a, b)
+
+
+def test_an_id_written_beside_the_sweep_of_an_older_one_stays():
+    a, b = two()
+    add(a, "a"), exchange(a, b)
+    for c in (a, b):
+        c.now += 100_000
+    second = add(b, "a")
+    a.replica.tick()
+    exchange(a, b)
+    same(a, b)
+    assert add(a, "a") == add(b, "a") == second
 
 
 def test_replicas_with_other_settings_hold_the_same():

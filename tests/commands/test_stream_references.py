@@ -1,5 +1,7 @@
 """Removing stream entries with regard to groups: XDELEX, XACKDEL, and what XADD and XTRIM take of
 KEEPREF, DELREF, ACKED. Sequences beside a redis-server 8.2 are in tests/compat/test_newer.py."""
+import random
+
 import pytest
 
 from tests.commands.run import Client, exchange
@@ -131,6 +133,32 @@ def test_trimming_leaves_what_groups_need(c):
     assert left(c) == [2, 3, 5, 6, 7]               # the first that none needs
     assert c("XTRIM", "s", "MINID", 5, "ACKED") == 0
     assert c("XTRIM", "s", "MINID", 6, "ACKED") == 1 and left(c) == [2, 3, 6, 7]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_trimming_beside_many_pending(seed):
+    """Against what each group says of each entry by itself: runs of pending ones, gaps, what is
+    gone, what is not given out yet, several groups."""
+    rng, c = random.Random(seed), Client()
+    for i in range(1, 400):
+        c("XADD", "s", f"{i}-0", "f", i)
+    for group in ("g", "h\xff")[:1 + seed % 2]:
+        c("XGROUP", "CREATE", "s", group, rng.choice([0, 0, "50-0"]))
+        for _ in range(rng.randrange(1, 8)):
+            c("XREADGROUP", "GROUP", group, rng.choice("cd"), "COUNT", rng.randrange(60),
+              *rng.choice([[], ["NOACK"]]), "STREAMS", "s", ">")
+        for _ in range(rng.randrange(9)):
+            first = rng.randrange(1, 400)
+            c("XACK", "s", group, *range(first, first + rng.choice([1, 3, 40])))
+    c("XDEL", "s", *rng.sample(range(1, 400), rng.choice([1, 100])))
+    ids = left(c)
+    twin = Client("b", epoch=1_700_000_000_001)
+    exchange(c, twin)
+    single = {i: twin("XDELEX", "s", "ACKED", "IDS", 1, i)[0] for i in ids}
+    most = rng.choice([1000, 7, 0])
+    gone = [i for i in ids if single[i] == 1][:most]
+    assert c("XTRIM", "s", "MAXLEN", max(len(ids) - most, 0), "ACKED") == len(gone)
+    assert left(c) == [i for i in ids if i not in gone]
 
 
 def test_trimming_without_groups():

@@ -555,3 +555,60 @@ def test_payloads_are_exchanged_with_redis(c, reference):
             r("RESTORE", "s", 0, c("DUMP", "s"), "REPLACE")
             c("RESTORE", "s", 0, theirs, "REPLACE")
             assert told[0] == told[1] and read(c, "s") == read(r, "s")
+
+
+# ---- what a deletion leaves ----------------------------------------------------------------------
+
+@pytest.mark.parametrize("word", ["XDEL s 1-0", "XCFGSET s IDMP-MAXSIZE 5"])
+def test_words_that_a_deletion_has_left_go(word):
+    """XDEL says up to where entries were deleted; a DEL that had not seen it leaves that, and
+    nothing else. Who said it removes it, or another a while later."""
+    a, b = Client("a"), Client("b", epoch=1_700_000_000_001)
+    a("XADD", "s", "1-0", "f", "v"), a("XADD", "stays", "2-0", "f", "v")
+    a("XDEL", "stays", "2-0")
+    exchange(a, b)
+    a(*word.split()), b("DEL", "s")
+    exchange(a, b)
+    assert a.replica.keys() == b.replica.keys() == (1, 2)
+    for c in (a, b):
+        c.now += 1000
+        c.replica.tick()
+        c.now += 1000
+        c.replica.tick()
+    ops = a.replica.take_ops()
+    assert ops and not b.replica.take_ops(), "A has removed it, not B"
+    b.replica.receive(ops)
+    for c in (a, b, a, b):                      # the counter's tombstone goes when all know of it
+        c("APPEND", "k", "x"), exchange(a, b), c.replica.collect()
+    a("DEL", "k"), exchange(a, b)
+    assert a.replica.digest() == b.replica.digest() and b.replica.keys() == (1, 1)
+    b("XADD", "s", "1-0", "f", "v")
+    exchange(a, b)
+    b(*word.split()), a("DEL", "s")
+    exchange(a, b)
+    for c in (a, b):
+        c.now += 20_000
+    a.replica.tick()
+    for c in (a, b, a, b):
+        c("APPEND", "k", "x"), exchange(a, b), c.replica.collect()
+    a("DEL", "k"), exchange(a, b)
+    for c in (a, b):
+        assert c.replica.keys() == (1, 1) and c("XLEN", "stays") == 0 and c("EXISTS", "stays") == 1
+        c.replica.check()
+    assert a.replica.digest() == b.replica.digest()
+
+
+def test_what_is_added_beside_the_removal_of_such_words_stays():
+    a, b = Client("a"), Client("b", epoch=1_700_000_000_001)
+    a("XADD", "s", "1-0", "f", "v"), exchange(a, b)
+    a("XDEL", "s", "1-0"), b("DEL", "s"), exchange(a, b)
+    a.now = b.now = a.now + 2000
+    b("XADD", "s", "2-0", "f", "v")
+    a.replica.tick()
+    exchange(a, b)
+    for c in (a, b):
+        assert c("XRANGE", "s", "-", "+") == [[b"2-0", [b"f", b"v"]]]
+        c.now += 20_000
+        c.replica.tick()
+    exchange(a, b)
+    assert a.replica.digest() == b.replica.digest() and b("XLEN", "s") == 1

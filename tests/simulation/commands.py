@@ -346,7 +346,8 @@ class Clients:
             how = rng.choice([("IDMP", rng.choice("pq"), rng.choice("ab")), ("IDMPAUTO", "p")])
             return ("XADD", k, *how, *rng.choice([(), ("MAXLEN", 3)]), "*", *pairs)
         if x < 0.09:
-            return "XCFGSET", k, "IDMP-MAXSIZE", rng.choice([1, 2, 100])
+            return "XCFGSET", k, *rng.choice([("IDMP-MAXSIZE", 1), ("IDMP-MAXSIZE", 2),
+                                              ("IDMP-MAXSIZE", 100), ("IDMP-DURATION", 1)])
         if x < 0.45 or stars and x < 0.55:
             bound = rng.choice([(), (), (), ("MAXLEN", 3), ("MAXLEN", "~", 2), ("MINID", ids[0])])
             return ("XADD", k, *rng.choice([(), (), ("NOMKSTREAM",)]), *bound,
