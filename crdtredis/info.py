@@ -235,12 +235,14 @@ def memory(x: Any) -> Fields:
     lua, libraries = scripts(x), functions(x)
     vms = lua["vm_bytes"] + libraries["vm_bytes"]
     texts = lua["text_bytes"] + libraries["text_bytes"]
+    # as Redis has it with an allocator that says nothing of itself
+    resident = max(rss - vms, used, 1)
     return {
         "used_memory": used, "used_memory_human": human(used), "used_memory_rss": rss,
         "used_memory_rss_human": human(rss),
         "used_memory_peak": peak, "used_memory_peak_human": human(peak),
         "used_memory_peak_perc": f"{100 * rss / peak if peak else 0:.2f}%",
-        "used_memory_startup": STARTUP_RSS, "used_memory_dataset": used,
+        "used_memory_startup": STARTUP_RSS, "used_memory_overhead": 0, "used_memory_dataset": used,
         "used_memory_dataset_perc": "100.00%",
         "total_system_memory": total, "total_system_memory_human": human(total),
         "used_memory_vm_eval": lua["vm_bytes"], "used_memory_lua": lua["vm_bytes"],
@@ -254,6 +256,11 @@ def memory(x: Any) -> Fields:
         "maxmemory": limit,
         "maxmemory_human": human(limit),
         "maxmemory_policy": setting(x, "maxmemory_policy", "noeviction"),
+        "allocator_allocated": used, "allocator_active": resident, "allocator_resident": resident,
+        "allocator_frag_ratio": f"{resident / used if used else 0:.2f}",
+        "allocator_frag_bytes": resident - used,
+        "allocator_rss_ratio": "1.00", "allocator_rss_bytes": 0,
+        "rss_overhead_ratio": f"{rss / resident:.2f}", "rss_overhead_bytes": rss - resident,
         "mem_fragmentation_ratio": f"{rss / expected if expected else 0:.2f}",
         "mem_fragmentation_bytes": max(0, rss - expected),
         "mem_not_counted_for_evict": 0, "mem_replication_backlog": 0, "mem_clients_slaves": 0,
@@ -295,6 +302,11 @@ def persistence(x: Any) -> Fields:
                 "checkpoint_written_bytes": made.written, "checkpoints_failed": made.failed,
                 "checkpoint_error": made.error or "",
                 "disk_free_bytes": parts(x).disk_free, "disk_low": int(parts(x).disk_low)}
+        # what a start would read
+        since = 0 if checkpoints is None else log.bytes_since(checkpoints.position)
+        out |= {"aof_current_size": made.size + max(since, 0), "aof_base_size": made.size,
+                **dict.fromkeys(("aof_pending_rewrite", "aof_buffer_length",
+                                 "aof_pending_bio_fsync", "aof_delayed_fsync"), 0)}
     if (retention := parts(x).retention) is not None:
         kept = retention.status()
         out |= {"log_first_segment": kept.first, "log_kept_segments": kept.kept,
@@ -357,7 +369,9 @@ def stats(x: Any) -> Fields:
         "pubsub_messages_dropped": messages["dropped"] + (sync.messages.dropped if sync else 0),
         "latest_fork_usec": snapshots.microseconds if snapshots else 0,
         "total_forks": snapshots.sent if snapshots else 0,
-        "migrate_cached_sockets": 0,
+        "migrate_cached_sockets": 0, "slave_expires_tracked_keys": 0,
+        **dict.fromkeys(("active_defrag_hits", "active_defrag_misses", "active_defrag_key_hits",
+                         "active_defrag_key_misses"), 0),
         **{f"tracking_total_{what}": x.tracking_stats()[what]
            for what in ("keys", "items", "prefixes")},
         "unexpected_error_replies": 0,

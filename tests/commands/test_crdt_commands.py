@@ -1,5 +1,6 @@
 """CRDT.*: reading the state of one replica, and steering replication through a stand-in for the
 sync thread."""
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -207,14 +208,18 @@ def test_peers(monkeypatch, c):
 def test_a_line_per_peer():
     from crdtredis.commands.crdt import peer_line
     up = PeerInfo("http://b:1", "b", "up", 0, 0, 0, 0, 2, 15, "", Counts())
-    assert (peer_line(up)
+    assert (peer_line(up, 0)
             == "http://b:1 b: up, it lacks 0 of ours, we lack 2 of its, last contact 15 ms ago")
     down = PeerInfo("http://c:1", "", "down", 7, 1500, 0, 0, 0, -1, "refused", Counts())
-    assert (peer_line(down)
+    assert (peer_line(down, 0)
             == ("http://c:1 (no handshake yet): down, it lacks 7 of ours for 1500 ms, "
                 "we lacked 0 of its when it last told, no contact yet; refused"))
     second = PeerInfo("http://b:2", "b", "standby", 0, 0, 0, 0, 0, 15, "", Counts())
-    assert peer_line(second) == "http://b:2 b: standby, it is reached by another address"
+    assert peer_line(second, 0) == "http://b:2 b: standby, it is reached by another address"
+    ends = replace(second, certificate_ends=20 * 86400)
+    for day, said in ((6, ""), (7, ", its certificate expires in 13.0 days"),
+                      (20, ", its certificate has expired")):
+        assert peer_line(ends, day * 86_400_000) == peer_line(second, 0) + said
 
 
 def test_a_line_per_conflict():

@@ -92,6 +92,42 @@ def test_stats_are_those_of_info(server):
     assert list(found["clock"].values()) == [1]
 
 
+# what redis_exporter makes metrics of, where a replica has such a thing; redis-commander shows all
+EXPORTED = """uptime_in_seconds process_id connected_clients blocked_clients tracking_clients
+client_recent_max_output_buffer client_recent_max_input_buffer allocator_active allocator_allocated
+allocator_resident allocator_frag_ratio allocator_frag_bytes allocator_rss_ratio allocator_rss_bytes
+used_memory used_memory_rss used_memory_peak used_memory_lua used_memory_overhead
+used_memory_startup used_memory_dataset used_memory_scripts maxmemory mem_fragmentation_ratio
+mem_fragmentation_bytes mem_clients_slaves mem_clients_normal expired_stale_perc
+mem_not_counted_for_evict lazyfree_pending_objects active_defrag_running migrate_cached_sockets
+active_defrag_hits active_defrag_misses active_defrag_key_hits active_defrag_key_misses
+expired_time_cap_reached_count loading rdb_changes_since_last_save rdb_bgsave_in_progress
+rdb_last_save_time rdb_last_bgsave_status rdb_last_bgsave_time_sec rdb_current_bgsave_time_sec
+rdb_last_cow_size aof_enabled aof_rewrite_in_progress aof_rewrite_scheduled
+aof_last_rewrite_time_sec aof_current_rewrite_time_sec aof_last_cow_size aof_current_size
+aof_base_size aof_pending_rewrite aof_buffer_length aof_pending_bio_fsync aof_delayed_fsync
+aof_last_bgrewrite_status aof_last_write_status module_fork_in_progress module_fork_last_cow_size
+pubsub_channels pubsub_patterns latest_fork_usec connected_slaves repl_backlog_size
+repl_backlog_active repl_backlog_first_byte_offset repl_backlog_histlen master_repl_offset
+second_repl_offset slave_expires_tracked_keys sync_full sync_partial_ok sync_partial_err
+total_connections_received total_commands_processed rejected_connections total_net_input_bytes
+total_net_output_bytes expired_keys evicted_keys keyspace_hits keyspace_misses used_cpu_sys
+used_cpu_user used_cpu_sys_children used_cpu_user_children role redis_version redis_build_id
+redis_mode os maxmemory_policy tcp_port run_id""".split()
+
+
+def test_all_fields_that_exporters_want_are_there(server):
+    s = server()
+    s("SET", "k", "x" * 10_000)
+    found = dict(line.split(":", 1) for line in s("INFO", "all").decode().splitlines()
+                 if ":" in line)
+    assert [name for name in EXPORTED if name not in found] == []
+    assert 10_000 < int(found["aof_current_size"]) < 100_000 and found["aof_base_size"] == "0"
+    assert (int(found["allocator_allocated"]) == int(found["used_memory"])
+            <= int(found["allocator_active"]) <= int(found["allocator_resident"])
+            <= int(found["used_memory_rss"]))
+
+
 def test_metrics_are_read_by_prometheus(server):
     from prometheus_client.parser import text_string_to_metric_families
 

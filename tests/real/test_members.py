@@ -240,7 +240,7 @@ def test_nothing_is_written_that_an_older_version_would_refuse(server):
     b = server("b", a)
     until(lambda: up(a) == {"b"} and up(b) == {"a"})
     load = "FUNCTION", "LOAD", "#!lua name=l\nredis.register_function('f', function() end)"
-    with pytest.raises(ReplyError, match="^ERR Replica old runs a version that knows nothing of this"):
+    with pytest.raises(ReplyError, match="^ERR Replica old .* knows nothing of this"):
         a(*load)
     with pytest.raises(ReplyError, match="^ERR Function not found"):
         a("FCALL", "f", 0)

@@ -59,7 +59,7 @@ def test_what_is_written_goes_both_ways_and_nothing_else_does(mixed):
         until(lambda: a("PUBLISH", "ch", "m") in (0, 1)
               and select.select([subscriber.socket], [], [], 0.05)[0])
         assert subscriber.read() == [b"message", b"ch", b"m"]
-    with pytest.raises(ReplyError, match="^ERR Replica old runs a version that knows nothing of this"):
+    with pytest.raises(ReplyError, match="^ERR Replica old .* knows nothing of this"):
         a("FUNCTION", "LOAD", LIBRARY)
     write(a, b, old)
     a("EVAL", "for i = 1, 50 do redis.call('SET', 'script:' .. i, i) end", 0)
