@@ -20,7 +20,9 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -144,6 +146,25 @@ def status_kb(field: str) -> int:
     except OSError:
         pass
     return 0
+
+
+def memory_limit(root: str = "/") -> int:
+    """Bytes at which the kernel ends a process of this one's control group (a container's limit,
+    systemd's MemoryMax=), of either version, or of one above; 0: none is to be seen."""
+    limits = []
+    with suppress(OSError):
+        for line in Path(root, "proc/self/cgroup").read_text().splitlines():
+            _, kinds, group = line.split(":", 2)
+            if kinds and "memory" not in kinds.split(","):
+                continue
+            top = Path(root, "sys/fs/cgroup/memory" if kinds else "sys/fs/cgroup")
+            # (A container may see a path that it does not have: its own is the topmost.)
+            place = top / group.strip("/")
+            for folder in (place, *place.parents[:len(place.parts) - len(top.parts)]):
+                with suppress(OSError, ValueError):         # "max"
+                    limits.append(int((folder / ("memory.limit_in_bytes" if kinds else
+                                                 "memory.max")).read_text()))
+    return min((x for x in limits if x < 1 << 60), default=0)
 
 
 # What the process takes without data: interpreter, libraries and code. This module is imported

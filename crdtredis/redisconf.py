@@ -9,7 +9,8 @@ applies as text, exactly as CONFIG SET would take it. The rest falls in two grou
                       (`databases 32`), or known to nobody. The server starts, and one warning names
                       them all.
   refused             `rename-command`: it closes something, and passing over it would leave that
-                      open. The start stops at it.
+                      open. The start stops at it; so it does at what is one letter off a setting
+                      (`requirepas`), which might be that as well.
 
 CONFIG REWRITE keeps the file's lines and order: `rewrite` replaces a changed directive where it
 stands, else adds it at the end.
@@ -26,14 +27,15 @@ INCLUDES = 16                           # nested `include`s, and files in all
 REFUSED = {
     "rename-command": "commands cannot be renamed or switched off here",
 }
-# Directives of Redis 7.2 that are no settings here and close nothing: as flags they are passed over
-# with a warning.
+# Directives of Redis 7.2, and their names in 8, that are no settings here and close nothing: as
+# flags they are passed over with a warning.
 NO_EFFECT = frozenset("""
     active-defrag-cycle-max active-defrag-cycle-min
     active-defrag-ignore-bytes active-defrag-max-scan-fields active-defrag-threshold-lower
     active-defrag-threshold-upper active-expire-effort always-show-logo aof-load-truncated
     aof-rewrite-incremental-fsync aof-timestamp-enabled aof_rewrite_cpulist appenddirname
-    appendfilename bgsave_cpulist bind-source-addr bio_cpulist
+    aof-rewrite-cpulist appendfilename bgsave-cpulist bgsave_cpulist bind-source-addr bio-cpulist
+    bio_cpulist
     client-query-buffer-limit cluster-enabled crash-log-enabled crash-memcheck-enabled dbfilename
     disable-thp dynamic-hz enable-module-command enable-protected-configs io-threads
     io-threads-do-reads jemalloc-bg-thread
@@ -45,7 +47,8 @@ NO_EFFECT = frozenset("""
     repl-diskless-sync-delay repl-diskless-sync-max-replicas repl-ping-replica-period repl-timeout
     replica-announce-ip replica-announce-port replica-announced replica-ignore-disk-write-errors
     replica-ignore-maxmemory replica-lazy-flush replica-priority replica-read-only
-    replica-serve-stale-data replicaof sanitize-dump-payload server_cpulist set-proc-title
+    replica-serve-stale-data replicaof sanitize-dump-payload server-cpulist server_cpulist
+    set-proc-title
     shutdown-on-sigint shutdown-on-sigterm shutdown-timeout slave-read-only slaveof socket-mark-id
     stream-node-max-bytes syslog-enabled syslog-facility syslog-ident
     tls-client-cert-file tls-client-key-file tls-client-key-file-pass tls-cluster

@@ -56,6 +56,7 @@ from crdtredis.clocks import Clock, actor_id, lacking
 from crdtredis.commands.shared_users import SharedUsers
 from crdtredis.config import Config
 from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, StartError
+from crdtredis.info import memory_limit
 from crdtredis.members import MEMBERS
 from crdtredis.replication.delivering import Mode
 from crdtredis.settings import ENCODING_LIMITS, EVICTION, SETTINGS, TLS, TLS_OF_PEERS
@@ -239,6 +240,11 @@ class Server:
                  os.getpid(), self.folder)
         for warning in self.config.warnings:
             log.warning("%s", warning)
+        limit, wanted = memory_limit(), self.config.max_memory
+        if limit and not 0 < wanted <= MEMORY_LOW * limit:
+            log.warning("max_memory is %s, and at %d MB the kernel ends the server (the memory "
+                        "limit of its control group): set it well below",
+                        f"{wanted >> 20} MB" if wanted else "0, no limit", limit >> 20)
         log.info("clients: %s", ", ".join(self.engine.addresses()))
         self._recovery = self._recover()
         self.engine.add_work(lambda: next(self._recovery, False))

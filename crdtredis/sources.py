@@ -53,6 +53,15 @@ def unknown(name: str, origin: str, known: Iterable[str]) -> Fault:
     return Fault(name, origin, f"no such setting{near(name, known)}", "unknown")
 
 
+def is_slip(word: str, meant: str) -> bool:
+    """Whether a letter is missing, added or another one, or two stand the wrong way round."""
+    same = len(os.path.commonprefix((word, meant)))
+    word, meant = word[same:], meant[same:]
+    same = len(os.path.commonprefix((word[::-1], meant[::-1])))
+    word, meant = word[:len(word) - same], meant[:len(meant) - same]
+    return max(len(word), len(meant)) <= 1 or len(word) == 2 and word == meant[::-1]
+
+
 def read_value(setting: Setting, raw: Any, origin: str, faults: list[Fault], text: bool) -> Any:
     try:
         return setting.kind.from_text(raw) if text else setting.kind.from_json(raw)
@@ -170,7 +179,7 @@ def parse_redis_conf(text: str, path: str) -> tuple[dict[str, tuple[str, str]], 
     fault."""
     values: dict[str, tuple[str, str]] = {}
     passed: list[str] = []
-    unknown: list[str] = []
+    strange: list[str] = []
     faults: list[Fault] = []
     try:
         lines = redisconf.read(path, text)
@@ -194,8 +203,11 @@ def parse_redis_conf(text: str, path: str) -> tuple[dict[str, tuple[str, str]], 
                                 f"{redisconf.REFUSED[line.directive]}: the server does not start "
                                 "with less than the file asks for", "unknown"))
         elif setting is None and line.directive not in redisconf.NO_EFFECT:
-            unknown.append(line.directive + near(line.directive,
-                                                 (*BY_PUBLIC, *redisconf.NO_EFFECT)))
+            known = (*BY_PUBLIC, *redisconf.NO_EFFECT)
+            if any(is_slip(line.directive, name) for name in known):
+                faults.append(unknown(line.directive, line.origin, known))
+            else:
+                strange.append(line.directive + near(line.directive, known))
         elif setting is None or setting.has_only(joined):
             passed.append(f"{line.directive} {joined}".strip() if setting else line.directive)
         elif len(line.words) != 1 and not setting.is_list:
@@ -206,5 +218,5 @@ def parse_redis_conf(text: str, path: str) -> tuple[dict[str, tuple[str, str]], 
     if faults:
         raise ConfigError(faults)
     parts = [f"{what}: {', '.join(found)}" for what,
-             found in (("without effect here", passed), ("not known", unknown)) if found]
+             found in (("without effect here", passed), ("not known", strange)) if found]
     return values, [f"file {path}: {'; '.join(parts)}"] if parts else []

@@ -79,10 +79,18 @@ maxmemory 200mb
 def test_what_has_no_effect_is_one_warning(tmp_path):
     config = load(tmp_path,
                   "appendonly no\nsave 900 1\nsave 60 100\ndatabases 32\nreplicaof a 1\nnonsense "
-                  "x\nprot 7\nrdbchecksum yes\n")
+                  "x\nport-number 7\nrdbchecksum yes\n")
     assert config.warnings == [f"file {tmp_path}/redis.conf: without effect here: appendonly no, "
                                "save 900 1 60 100, databases 32, "
-                               "replicaof; not known: nonsense, prot (did you mean port?)"]
+                               "replicaof; not known: nonsense, port-number"]
+
+
+@pytest.mark.parametrize("slip, meant", [
+    ("requirepas", "requirepass"), ("requirepasss", "requirepass"), ("requirapass", "requirepass"),
+    ("prot", "port"), ("maxmemroy", "maxmemory"), ("loadmodul", "loadmodule")])
+def test_a_slip_stops_the_start(tmp_path, slip, meant):
+    assert faults(tmp_path, f"timeout 7\n{slip} x\n") == (
+        f"{slip} (file {tmp_path}/redis.conf, line 2): no such setting (did you mean {meant}?)")
 
 
 @pytest.mark.parametrize("line", ['rename-command FLUSHALL ""'])
