@@ -2,7 +2,8 @@
 
 CRDT_REDIS_BUILD chooses the kind: "release" (default), "debug" (assertions, no optimisation),
 "sanitize" (AddressSanitizer and UndefinedBehaviorSanitizer; tests/sanitize.sh), "fuzz" (the same,
-and coverage for libFuzzer: clang; tests/fuzz/run.py).
+and coverage for libFuzzer: clang; tests/fuzz/run.py). CRDT_REDIS_COMPILED names the build_lib of
+another build of that kind: what it has of these sources, as they are, is not compiled again.
 """
 import ast
 import fcntl
@@ -16,6 +17,8 @@ from pathlib import Path
 import Cython
 from Cython.Build import Dependencies, cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 
 def need_compiler():
@@ -70,6 +73,18 @@ def extensions():
         yield Extension(name, [source], extra_compile_args=compile_args, extra_link_args=link_args)
 
 
+class BuildExt(build_ext):
+    def build_extension(self, ext):
+        name = self.get_ext_filename(self.get_ext_fullname(ext.name))
+        other = os.path.join(os.environ.get("CRDT_REDIS_COMPILED", ""), name)
+        if os.path.isabs(other) and not newer_group([*ext.sources, *ext.depends], other, "newer"):
+            made = self.get_ext_fullpath(ext.name)
+            self.mkpath(os.path.dirname(made))
+            self.copy_file(other, made)
+        else:
+            super().build_extension(ext)
+
+
 DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,
               "initializedcheck": False,
               "embedsignature": True}
@@ -95,5 +110,5 @@ modules = cythonize(list(extensions()), compiler_directives=DIRECTIVES, force=no
     map(is_of_this_cython, glob("crdtredis/_*.c") + glob("crdtredis/commands/*.c"))))
 fcntl.flock(lock, fcntl.LOCK_SH)
 
-setup(ext_modules=modules,
+setup(ext_modules=modules, cmdclass={"build_ext": BuildExt},
       options={"build_ext": {"parallel": os.cpu_count()}})

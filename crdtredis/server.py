@@ -1067,7 +1067,7 @@ def open_folder(path: str) -> Path:
     folder = Path(path).absolute()
     try:
         folder.mkdir(0o700, parents=True, exist_ok=True)
-        mode = folder.stat().st_mode & 0o777
+        state = folder.stat()
     except OSError as e:
         problem = ("is no directory" if isinstance(e, FileExistsError)
                    else f"cannot be made: {e.strerror}")
@@ -1075,7 +1075,9 @@ def open_folder(path: str) -> Path:
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise StartError(f"data_dir {folder} cannot be read and written: {os.strerror(13)}",
                          EXIT_DATA)
-    if mode & 0o077:
+    mode = state.st_mode & 0o777
+    # Where it is another's (a volume of Kubernetes with fsGroup) it is ours by its group.
+    if mode & (0o077 if state.st_uid == os.geteuid() else 0o007):
         log.warning("data_dir %s is open to other users of this machine (mode %o): chmod 700 it",
                     folder, mode)
     return folder

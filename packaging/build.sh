@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds dist/crdt-redis, one static file that needs nothing of the machine it runs on, and beside it dist/crdt-redis.cdx.json, which
-# says what went in. Two builds of one commit make the same bytes, if they are of the same versions (PIP_CONSTRAINT) and compiler.
+# Builds dist/crdt-redis, one static file that needs nothing of the machine it runs on, of the wheel (build_wheel.sh, which it runs),
+# and beside it dist/crdt-redis.cdx.json, which says what went in. Two builds of one commit make the same bytes, if they are of the
+# same versions (PIP_CONSTRAINT) and compiler; try_again.sh shows it.
 #
 # Needs on the machine that builds: gcc with the static C library and zlib (Debian: gcc libc6-dev zlib1g-dev), binutils, and a CPython
 # 3.11 to 3.13 that has its shared library (PyInstaller wants it). PYTHON chooses the interpreter. All else goes into build/, which
@@ -10,16 +11,13 @@ cd "$(dirname "$0")/.."
 root=$PWD
 work=$root/build/package
 mkdir -p "$work" dist
-# Nothing of the place and the time goes in: no paths, no order of a hash.
-export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)} PYTHONHASHSEED=0
-# (CPPFLAGS: they go behind the flags of Python, in whose place CFLAGS would stand.)
-export CPPFLAGS="${CPPFLAGS:-} -g0 -ffile-prefix-map=$root=." LDSHARED="${CC:-gcc} -shared"
-# Nor of what was compiled here before, with other flags.
-printf '[build]\nbuild_base = %s/base\n' "$work" >"$work/setup.cfg"
-export DIST_EXTRA_CONFIG=$work/setup.cfg
+# The modules are those of the wheel, as it is.
+wheel=$root/$(packaging/build_wheel.sh | tail -n 1)
+export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 315532800)} PYTHONHASHSEED=0
 
 [ -x "$work/venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet --disable-pip-version-check ".[package]"
+"$work/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --force-reinstall "$wheel"
+"$work/venv/bin/pip" install --quiet --disable-pip-version-check "${wheel}[package]"
 
 # Analysed from elsewhere, so that the installed package is what goes in, not the checkout.
 cd "$work"

@@ -2,8 +2,8 @@
 # Builds dist/crdt-redis_VERSION_ARCH.deb of dist/crdt-redis (build.sh), which is all that goes in, besides what is in
 # packaging/: the unit with a user of its own, a conffile, the manual page and the completions, which the executable prints.
 #
-#   packaging/build_deb.sh [EXECUTABLE]       REVISION=2 for the next package of the same version
-#
+#   packaging/build_deb.sh [EXECUTABLE]       REVISION=2 for the next package of the same version; DEB_COMPRESSION=none
+#                                             for a package to look into
 # Needs dpkg-deb and python3. Two runs make the same bytes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -55,5 +55,5 @@ END
 find "$root" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 package=dist/crdt-redis_${version}_$(dpkg --print-architecture).deb
 mkdir -p dist
-dpkg-deb --root-owner-group --uniform-compression -Zxz --build "$root" "$package" >/dev/null
+dpkg-deb --root-owner-group --uniform-compression "-Z${DEB_COMPRESSION:-xz}" --build "$root" "$package" >/dev/null
 echo "$package: $(stat -c %s "$package") bytes"

@@ -3,18 +3,20 @@
 # that PYTHON names (3.11 to 3.13), and every Linux of this processor with glibc 2.N or newer: N is what its modules ask for, which
 # the glibc and compiler of the machine that builds decide. So build it on the oldest that is to be served.
 #
-# Needs gcc, binutils, and the interpreter's headers. Two builds of one commit by the same tools make the same bytes.
+# Needs gcc, binutils, and the interpreter's headers. Two builds of one commit by the same tools make the same bytes. Its last line is
+# the name of the wheel.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-root=$PWD
-work=$root/build/wheel
-rm -rf "$work/made" "$work/look" "$work"/base/lib*      # a module that is no more would be packed, too
+. packaging/reproducible.sh
+rm -rf "$work/made" "$work/look"
 mkdir -p "$work/made" "$work/look" dist
-export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 315532800)} PYTHONHASHSEED=0
-# As in build.sh: nothing of the place goes in, nor what was compiled here before, with other flags.
-export CPPFLAGS="${CPPFLAGS:-} -g0 -ffile-prefix-map=$root=." LDSHARED="${CC:-gcc} -shared"
-printf '[build]\nbuild_base = %s/base\n' "$work" >"$work/setup.cfg"
-export DIST_EXTRA_CONFIG=$work/setup.cfg
+# What was compiled is taken where it is of the sources as they are; but a module that is no more would be packed, too.
+for lib in "$work"/base/lib*; do
+    [ -d "$lib" ] || continue
+    (cd "$lib" && find . -type f -printf '%P\n') | while read -r file; do
+        [[ $file = *.so ]] && [ -e "${file%%.cpython-*}.pyx" ] || rm "$lib/$file"
+    done
+done
 
 version=$("${PYTHON:-python3}" -VV)
 [ "$("$work/venv/bin/python" -VV 2>/dev/null)" = "$version" ] || "${PYTHON:-python3}" -m venv --clear "$work/venv"
@@ -22,7 +24,10 @@ version=$("${PYTHON:-python3}" -VV)
 "$work/venv/bin/pip" wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$work/made" .
 made=$(ls "$work"/made/*.whl)
 
-"$work/venv/bin/python" -m zipfile -e "$made" "$work/look"
+# Modes of files would be the checkout's.
+"$work/venv/bin/python" -m wheel unpack --dest "$work/look" "$made" >/dev/null
+chmod -R u=rwX,go=rX "$work/look"
+"$work/venv/bin/python" -m wheel pack --dest-dir "$work/made" "$work"/look/* >/dev/null
 mapfile -t modules < <(find "$work/look" -name '*.so')
 # All that may be asked of the system beside glibc is nothing.
 others=$(readelf -d "${modules[@]}" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u | grep -Ev '^(libc|libm|libdl|librt|libpthread|ld-linux.*)\.so\.' || true)

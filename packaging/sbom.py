@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import ssl
 import subprocess
 import sys
@@ -97,6 +98,11 @@ for path in sorted(rest):
 if not any(c["name"].startswith("libssl") for c in found):        # it is the interpreter's own
     version = ssl.OPENSSL_VERSION.split()[1]
     found.append(component("library", "openssl", version, f"pkg:generic/openssl@{version}"))
+# What lupa has built in, of which the one file is taken.
+for path in (p for p in taken if p.parent.name == "lupa" and p.suffix == ".so"):
+    version = re.search(rb"\0LuaJIT (\d+\.\d+\.\d+)\0", path.read_bytes())[1].decode()
+    found.append(component("library", "luajit", version, f"pkg:generic/luajit@{version}",
+                           licenses=[{"license": {"id": "MIT"}}]))
 by_ref = {c["bom-ref"]: c for c in found}
 own = next(c for c in by_ref.values() if c["name"] == "crdtredis")
 digest = hashlib.sha256(executable.read_bytes()).hexdigest()

@@ -5,6 +5,7 @@ The disk is simulated below the C library of the real process (tests/storage/fau
 """
 import errno
 import json
+import os
 import random
 import time
 import urllib.error
@@ -359,3 +360,9 @@ def test_a_new_data_directory_is_the_owners_and_an_open_one_is_warned_of(on_disk
     a.data_dir.chmod(0o755)
     begin(a, disk)
     assert "is open to other users of this machine (mode 755): chmod 700 it" in a.log(400)
+    if os.geteuid() == 0:               # a volume of Kubernetes with fsGroup
+        a.stop()
+        os.chown(a.data_dir, 65532, -1)
+        a.data_dir.chmod(0o2770)
+        begin(a, disk)
+        assert "open to other users" not in a.log(400).rsplit("connect with: ", 1)[1]
