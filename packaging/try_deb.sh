@@ -2,7 +2,7 @@
 # Tries the Debian package in a fresh Debian with its own systemd as process 1, in namespaces, without a virtual machine: install,
 # service, credentials, watchdog, data of an earlier version, upgrade, remove, purge. Run as root, on a machine with dpkg-deb and
 # util-linux. Prints what it checked; ends at the first thing that is wrong, and with 77 where systemd cannot start, since it may not
-# have what it needs of cgroups, as in many containers.
+# have what it needs of mounts and cgroups, as in many containers.
 #
 #   packaging/try_deb.sh [BASE [PACKAGE [OLDER]]]
 #
@@ -41,7 +41,7 @@ if [ -z "$base" ]; then
     base=$work/base
     debootstrap --variant=minbase --include=systemd,systemd-sysv,adduser,man-db stable "$base" >/dev/null
 fi
-mount -t overlay -o "lowerdir=$base,upperdir=$own,workdir=$work/overlay" overlay "$root"
+mount -t overlay -o "lowerdir=$base,upperdir=$own,workdir=$work/overlay" overlay "$root" || { echo "not tried: nothing can be mounted over $base here"; exit 77; }
 if [ "$base" = / ]; then            # what was installed and set up there is none of this
     rm -rf "$root"/etc/systemd/system/* "$root"/usr/sbin/policy-rc.d "$root"/etc/dpkg/dpkg.cfg.d/* "$root"/var/lib/man-db/auto-update
 fi
