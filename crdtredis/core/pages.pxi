@@ -9,7 +9,7 @@
 #     will fill as well again; malloc maps those of MAPPED bytes by themselves. One that is freed is
 #     put on a list; its pages go from its end on, with madvise, and free() comes last and finds
 #     little left to do.
-#   - empty slabs (core/slab.pxi) go first;
+#   - slabs (core/slab.pxi) that were empty all through a second, and before the heap all of them;
 #   - the heap: blocks of malloc that were freed have joined to large free ones. Those are taken
 #     from malloc one by one, their pages are given back, and they are kept until no more are to be
 #     had: then all of them are freed. What malloc gives from beyond the end that the heap had shows
@@ -89,7 +89,8 @@ cdef enum:
     REST = 5                    # looks, one a second
     REST_MOST = 320
     TRIM_MOST = 8 << 20         # bytes
-    SLABS_GIVEN = 16            # slabs given back in a slice: a MiB
+    SLABS_GIVEN = 16            # slabs given back in a slice: a MiB; fewer are left
+    SLABS_WATCHED = 10          # times that they are looked at until it is said that they are empty
 
 mallopt(M_TRIM_THRESHOLD, -1)
 mallopt(M_MMAP_THRESHOLD, MAPPED)
@@ -111,6 +112,9 @@ cdef size_t other_before = 0    # ... when a try began; 0: it has been looked at
 cdef uint32_t pages_rest = REST     # looks between two tries
 cdef uint32_t pages_resting = 0     # looks to come before the next
 cdef size_t pages_tried = 0     # bytes in use when the last began
+cdef size_t slabs_least = <size_t>-1    # that were empty whenever looked at, so far
+cdef int slabs_watched = 0      # times
+cdef size_t slabs_spare = 0     # of them are to go
 cdef int trim_others = 0        # the heap of the sync thread is to be given back, too,
 cdef int trim_now = 0           # ... once this one has been
 
@@ -144,6 +148,13 @@ cdef void pages_drop(Freed *f, size_t begin, size_t end) noexcept nogil:
 
 
 cdef void pages_watch(size_t n) noexcept nogil:
+    global slabs_least, slabs_watched, slabs_spare
+    slabs_least = min(slabs_least, slabs_empty())
+    slabs_watched += 1
+    if slabs_watched == SLABS_WATCHED:
+        slabs_spare = slabs_least if slabs_least >= SLABS_GIVEN else 0
+        slabs_least = <size_t>-1
+        slabs_watched = 0
     if n > pages_most:
         pages_more(n)
     elif n >= pages_last and pages_most - n > GIVE:
@@ -197,14 +208,17 @@ cdef void pages_purge(size_t n) noexcept nogil:
 
 
 cdef int pages_due() noexcept nogil:
-    return pages_large != NULL or pages_slice or pages_held != NULL or trim_others
+    return pages_large != NULL or slabs_spare or pages_slice or pages_held != NULL or trim_others
 
 
 cdef void pages_give() noexcept nogil:
-    global pages_large
+    global pages_large, slabs_spare
     cdef Freed *f = pages_large
     cdef size_t begin
-    if f == NULL:
+    if f == NULL and slabs_spare:
+        slabs_spare -= min(slabs_spare, <size_t>SLABS_GIVEN)
+        slabs_give(SLABS_GIVEN)
+    elif f == NULL:
         pages_give_heap()
     elif f.n > 2 * HUGE:
         # a large page goes as a whole

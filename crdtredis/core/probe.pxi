@@ -60,6 +60,11 @@ cdef class BlocksProbe:
         return mem_used(), mem_live()
 
     @staticmethod
+    def empty():
+        """Slabs that are, and have their pages."""
+        return slabs_empty()
+
+    @staticmethod
     def slabs():
         """Bytes of those that are not empty."""
         return slabs_bytes()

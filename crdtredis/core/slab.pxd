@@ -29,3 +29,4 @@ cdef int slab_kind(const void *p) noexcept nogil
 # Gives the pages of so many empty slabs back to the system; 1 while there are more.
 cdef int slabs_give(int most) noexcept nogil
 cdef size_t slabs_bytes() noexcept nogil                   # of the slabs that are not empty
+cdef size_t slabs_empty() noexcept nogil                   # those that are, and have their pages

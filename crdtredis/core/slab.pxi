@@ -91,6 +91,7 @@ cdef uint32_t slabs_begun = 1   # below this were in use once: number 0 never is
 cdef uint32_t slab_room[2][65]  # by kind and size: the first with room
 cdef uint32_t slabs_warm = 0    # the first that is empty and has pages,
 cdef uint32_t slabs_cold = 0    # and has none
+cdef size_t slabs_warm_n = 0
 cdef size_t slabs_used = 0      # that are not empty
 
 memset(slab_room, 0, sizeof(slab_room))
@@ -129,10 +130,11 @@ cdef uint32_t slabs_more() noexcept nogil:
 
 cdef uint32_t slab_begin(uint32_t size, int kind) noexcept nogil:
     """A slab of blocks of this size and kind, at the head of slab_room; 0 where there is none."""
-    global slabs_used
+    global slabs_used, slabs_warm_n
     cdef uint32_t i = slabs_warm
     if i:
         slab_unlink(&slabs_warm, i)
+        slabs_warm_n -= 1
     elif slabs_cold:
         i = slabs_cold
         slab_unlink(&slabs_cold, i)
@@ -181,7 +183,7 @@ cdef void *slab_alloc(size_t n, int kind) noexcept nogil:
 
 
 cdef void slab_free(void *p) noexcept nogil:
-    global slabs_used
+    global slabs_used, slabs_warm_n
     cdef size_t at = <size_t>(<char*>p - slabs_base)
     cdef uint32_t i = <uint32_t>(at >> SLAB_SHIFT)
     cdef Slab *s
@@ -198,6 +200,7 @@ cdef void slab_free(void *p) noexcept nogil:
         s.size = 0
         slabs_used -= 1
         slab_link(&slabs_warm, i)
+        slabs_warm_n += 1
     elif full:
         slab_link(&slab_room[s.kind][s.size], i)
     slab_unlock()
@@ -216,7 +219,7 @@ cdef inline int slab_kind(const void *p) noexcept nogil:
 
 
 cdef int slabs_give(int most) noexcept nogil:
-    global slabs_warm, slabs_cold
+    global slabs_warm, slabs_cold, slabs_warm_n
     cdef uint32_t i
     slab_lock()
     while slabs_warm and most:
@@ -224,6 +227,7 @@ cdef int slabs_give(int most) noexcept nogil:
         slab_unlink(&slabs_warm, i)
         madvise(slabs_base + (<size_t>i << SLAB_SHIFT), 1 << SLAB_SHIFT, MADV_DONTNEED)
         slab_link(&slabs_cold, i)
+        slabs_warm_n -= 1
         most -= 1
     slab_unlock()
     return slabs_warm != 0
@@ -231,3 +235,7 @@ cdef int slabs_give(int most) noexcept nogil:
 
 cdef size_t slabs_bytes() noexcept nogil:
     return slabs_used << SLAB_SHIFT
+
+
+cdef size_t slabs_empty() noexcept nogil:
+    return slabs_warm_n

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from crdtredis._core import SegmentWriter
+from crdtredis._core import BlocksProbe, SegmentWriter
 from tests.engine.conftest import encode, resident, tokens
 
 PONG, OK = b"+PONG\r\n", b"+OK\r\n"
@@ -995,6 +995,20 @@ def test_memory_returns_to_its_baseline(served):
     for _ in range(60):
         once()
     assert resident() - before < 4 << 20
+
+
+def test_the_pages_of_slabs_that_stay_empty_go_back(served):
+    """Of fewer than are worth a look at the whole heap."""
+    s = served()
+    blocks = BlocksProbe()
+
+    def once():
+        for at in [blocks.add(512, 1) for _ in range(10_000)]:
+            blocks.free(at)
+        return BlocksProbe.empty()
+    if s.on_engine(once):                   # under a sanitizer there are none
+        assert s.on_engine(once) > 64
+        s.wait(lambda: BlocksProbe.empty() < 16)
 
 
 def test_who_was_told_to_move_may_write_before_it_reads_that(served):
