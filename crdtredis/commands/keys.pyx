@@ -31,9 +31,10 @@ from crdtredis._core cimport (HOME_DB, SYSTEM_DB, T_HASH, T_LIST, T_NONE, T_SET,
                               field_expire, flush_size, groups_carry, groups_put, home_find,
                               is_hidden, key_collection, key_copy, key_deadline, key_delete,
                               key_expire, key_find, key_random, key_touch, key_type, key_visible,
-                              next_random, op_room, put_shown, removal_size, stream_added,
-                              stream_max_deleted, stream_set_id, stream_top, table_count,
-                              table_next, walk_deadline, walk_next, walk_shown, walk_value)
+                              next_random, op_room, produced_carry, produced_load, put_shown,
+                              removal_size, stream_added, stream_max_deleted, stream_set_id,
+                              stream_top, table_count, table_next, walk_deadline, walk_next,
+                              walk_shown, walk_value)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, caller_of, is_word, native,
                                 refuse, refuse_int, refuse_syntax, track_flush)
 from crdtredis._resp cimport (reply_bulk, reply_error_span, reply_int, reply_null, reply_ok,
@@ -435,11 +436,12 @@ cdef struct Carried:
     size_t klen
     size_t members
     int64_t deadline
-    # of a stream, whose groups come last
+    # of a stream, whose groups and idempotent ids come last
     StreamId top
     StreamId max_deleted
     int64_t added
     size_t groups           # bytes
+    size_t produced
 
 
 cdef void carry(Buffer *b, Span name, Span value, int64_t deadline) noexcept nogil:
@@ -473,7 +475,7 @@ cdef size_t swap_size(Kernel *k, uint32_t db) noexcept nogil:
 
 cdef void db_unload(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
     """Append every visible key to b, then flush the database, in the open op."""
-    cdef size_t at = 0, begin, at_groups
+    cdef size_t at = 0, begin, at_groups, at_produced
     cdef uint32_t of = HOME_DB + db
     cdef Carried head
     cdef Collection *stream
@@ -501,7 +503,11 @@ cdef void db_unload(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
         at_groups = b.n
         if head.type == T_STREAM:
             groups_carry(k, stream, b)
-        head.groups = b.n - at_groups
+        at_produced = b.n
+        if head.type == T_STREAM:
+            produced_carry(k, stream, b)
+        head.groups = at_produced - at_groups
+        head.produced = b.n - at_produced
         memcpy(b.p + begin, &head, sizeof(head))
         e = next_shown(k, db, &at, &of)
     db_flush(k, db)
@@ -527,8 +533,9 @@ cdef void db_load(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
                 e = field_expire(k, db, key, e, name, deadline)
         if head.type == T_STREAM:
             e = stream_set_id(k, db, key, e, head.top, head.added, head.max_deleted)
-            groups_put(k, db, key, e, span(p, head.groups))
-        p += head.groups
+            e = groups_put(k, db, key, e, span(p, head.groups))
+            produced_load(k, db, key, e, span(p + head.groups, head.produced))
+        p += head.groups + head.produced
         if head.deadline != -1:
             key_expire(k, db, key_find(k, db, key), head.deadline)
 

@@ -33,7 +33,8 @@ from libc.string cimport memset, strlen
 
 from crdtredis._core cimport (HOME_DB, SYSTEM_DB, T_HASH, WALK_FORWARDS, Element, Kernel, Replica,
                               Walk, element_name, is_hidden, key_collection, key_deadline, key_find,
-                              key_visible, table_next, walk_next, walk_shown, walk_value)
+                              key_open, key_pack, key_visible, table_next, walk_next, walk_shown,
+                              walk_value)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.dump cimport DRAINED, put_value
 from crdtredis.commands.rdb cimport rdb_checksum, rdb_put_length, rdb_put_text
@@ -165,7 +166,7 @@ cdef void put_database(Writer *w, Kernel *k, uint32_t db) noexcept nogil:
     cdef Element *e
     cdef Span key
     cdef int64_t deadline
-    cdef int i
+    cdef int i, packed
     if n == 0:
         return
     put_byte(b, SELECT)
@@ -183,7 +184,10 @@ cdef void put_database(Writer *w, Kernel *k, uint32_t db) noexcept nogil:
                 if deadline != -1:
                     put_byte(b, DEADLINE)
                     buffer_add(b, &deadline, sizeof(int64_t))
+                packed = key_open(k, e)
                 put_value(b, k, e, &key, drain, w)
+                if packed:
+                    key_pack(k, e)
                 if b.n >= DRAINED:
                     drain(w)
             e = table_next(&k.db[places[i]].table, &at)

@@ -552,7 +552,9 @@ cdef int key_copy(Kernel *k, Element *e, uint32_t to_db, Span to, size_t bytes) 
         there = put_head(k, to_db, to, there, w.c)
         groups_carry(k, w.c, &groups)
         there = groups_put(k, to_db, to, there, span(groups.p, groups.n))
-        there = produced_copy(k, w.c, to_db, to, there)
+        groups.n = 0
+        produced_carry(k, w.c, &groups)
+        there = produced_load(k, to_db, to, there, span(groups.p, groups.n))
         buffer_free(&groups)
     if deadline >= 0:
         key_expire(k, to_db, key_find(k, to_db, to), deadline)

@@ -386,8 +386,7 @@ cdef Collection *key_unpack(Kernel *k, Element *e) noexcept nogil:
     return c
 
 
-cdef inline int key_open(Kernel *k, Element *e) noexcept nogil:
-    """For whoever comes to many keys: 1 where e was packed, so that he packs it again."""
+cdef int key_open(Kernel *k, Element *e) noexcept nogil:
     if not is_packed(e):
         return 0
     key_unpack(k, e)

@@ -35,12 +35,14 @@ cdef Element *idempotence_set(Kernel *k, uint32_t db, Span key, Element *e,
 # What is known; 0 where neither an id is nor anything was ever said.
 cdef int produced_counts(Kernel *k, Collection *s, size_t *producers, size_t *ids, uint64_t *added,
                          uint64_t *refused) noexcept nogil
-# A copy knows what the stream knows: their effects, and how many bytes those take.
-cdef Element *produced_copy(Kernel *k, Collection *from_, uint32_t db, Span key,
-                            Element *e) noexcept nogil
 # Looks at the next few ids from rank *at on, which it moves; how many. Names of those that have run
 # out, each behind its length, go into `names`, of what others wrote a while later, and are to go.
 # *next: when the first of the others runs out, where that is before it, or it is 0.
 cdef int produced_look(Kernel *k, Collection *c, Idempotence of, size_t *at, size_t most,
                        Buffer *names, int64_t *next) noexcept nogil
+# What a copy is to know, also once the stream has gone, as bytes behind what is in b; the effects
+# that say so there, and how many bytes those take.
+cdef void produced_carry(Kernel *k, Collection *s, Buffer *b) noexcept nogil
+cdef Element *produced_load(Kernel *k, uint32_t db, Span key, Element *e,
+                            Span carried) noexcept nogil
 cdef size_t produced_size(Collection *s, size_t key) noexcept nogil

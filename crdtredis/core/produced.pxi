@@ -349,18 +349,37 @@ cdef int produced_counts(Kernel *k, Collection *s, size_t *producers, size_t *id
     return ids[0] > 0 or added[0] > 0 or head_member(s, HEAD_IDEMPOTENCE) != NULL
 
 
-cdef Element *produced_copy(Kernel *k, Collection *from_, uint32_t db, Span key,
-                            Element *e) noexcept nogil:
+cdef void produced_carry(Kernel *k, Collection *s, Buffer *b) noexcept nogil:
     cdef OrderCursor at
-    cdef Element *m = first_produced(from_, &at)
-    cdef Idempotence of = idempotence_of(k, from_)
+    cdef Element *m = first_produced(s, &at)
+    cdef Idempotence of = idempotence_of(k, s)
     cdef StreamId id
-    if head_member(from_, HEAD_IDEMPOTENCE) != NULL:
-        e = idempotence_put(k, db, key, e, of)
+    cdef size_t n
+    buffer_add(b, &of, sizeof(of))
     while m != NULL and is_produced(m):
         if not has_run_out(k, m, of) and added_first(m, &id):
-            e = put_produced(k, db, key, e, element_name(m), id)
+            n = element_klen(m)
+            buffer_add(b, &id, sizeof(id))
+            buffer_add(b, &n, sizeof(n))
+            buffer_add(b, element_key(m), n)
         m = next_in_order(&at)
+
+
+cdef Element *produced_load(Kernel *k, uint32_t db, Span key, Element *e,
+                            Span carried) noexcept nogil:
+    cdef const char *p = carried.p + sizeof(Idempotence)
+    cdef Idempotence of
+    cdef StreamId id
+    cdef Span name
+    memcpy(&of, carried.p, sizeof(of))
+    if of.of_stream:
+        e = idempotence_put(k, db, key, e, of)
+    while p < carried.p + carried.n:
+        memcpy(&id, p, sizeof(id))
+        memcpy(&name.n, p + sizeof(id), sizeof(name.n))
+        name.p = p + sizeof(id) + sizeof(name.n)
+        e = put_produced(k, db, key, e, name, id)
+        p = name.p + name.n
     return e
 
 

@@ -242,6 +242,21 @@ def test_a_copy_knows_what_the_stream_knows(c):
     c.replica.check()
 
 
+def test_databases_that_are_swapped_know_what_they_knew(c):
+    a = add(c, "a")
+    c("XCFGSET", "s", "IDMP-MAXSIZE", 50)
+    a, b = add(c, "a"), add(c, b"\0" * 100, producer="q" * 100)
+    c("XGROUP", "CREATE", "s", "g", 0), c("COPY", "s", "t"), c("SET", "other", 1)
+    other = add(c, "x", key="u")
+    c("SWAPDB", 0, 1), c("SWAPDB", 1, 2), c("MOVE", "none", 1), c("SELECT", 2)
+    for key in "st":
+        assert (add(c, "a", key=key), add(c, b"\0" * 100, producer="q" * 100, key=key)) == (a, b)
+        assert (info(c, key)["idmp-maxsize"], info(c, key)["groups"]) == (50, 1)
+        assert c("XLEN", key) == 3
+    assert add(c, "x", key="u") == other and info(c, "u")["idmp-maxsize"] == 100
+    c.replica.check()
+
+
 @pytest.mark.parametrize("command", ["COPY", "RENAME"])
 def test_what_has_run_out_no_copy_knows(c, command):
     first = add(c, "a")

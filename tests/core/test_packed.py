@@ -1,7 +1,10 @@
 """Small collections that nobody looks at are packed: the same cells in less memory."""
+import os
+
 import pytest
 
 from crdtredis._core import BlocksProbe, KeyDigests, StateWriter, probe_pack
+from crdtredis.commands.snapshot import write_snapshot
 from tests.core.test_state import NOW, Node, same, stream, taken
 
 NAMES = ["a", "bb", "", "x" * 200, "12"]
@@ -264,4 +267,6 @@ def test_looking_at_all_keys_leaves_them_packed():
     while walk.next(1 << 16):
         pass
     node.replica.collect()
+    with open(os.devnull, "wb") as f:
+        write_snapshot(node.replica, f.fileno())
     assert packed(node) == before == 51

@@ -3796,4 +3796,12 @@ FAULTS = [
           "engine/test_loop.py::test_the_pages_of_slabs_that_stay_empty_go_back",
           "        slabs_spare = slabs_least if slabs_least >= SLABS_GIVEN else 0\n",
           "        slabs_spare = 0\n"),
+    Fault("idempotent ids: SWAPDB leaves them behind", COMMANDS + "keys.pyx",
+          "commands/test_idempotence.py::test_databases_that_are_swapped_know_what_they_knew",
+          "            produced_load(k, db, key, e, span(p + head.groups, head.produced))\n",
+          "            pass\n"),
+    Fault("packed: a snapshot leaves all of them open", COMMANDS + "snapshot.pyx",
+          "core/test_packed.py::test_looking_at_all_keys_leaves_them_packed",
+          "                if packed:\n",
+          "                if 0:\n"),
 ]
