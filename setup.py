@@ -1,9 +1,10 @@
 """Builds the compiled modules: every crdtredis/_*.pyx and crdtredis/commands/*.pyx.
 
 CRDT_REDIS_BUILD chooses the kind: "release" (default), "debug" (assertions, no optimisation),
-"sanitize" (AddressSanitizer and UndefinedBehaviorSanitizer; tests/sanitize.sh), "fuzz" (the same,
-and coverage for libFuzzer: clang; tests/fuzz/run.py). CRDT_REDIS_COMPILED names the build_lib of
-another build of that kind: what it has of these sources, as they are, is not compiled again.
+"sanitize" (AddressSanitizer and UndefinedBehaviorSanitizer; tests/sanitize.sh), "thread"
+(ThreadSanitizer; tests/sanitize_threads.sh), "fuzz" (as "sanitize", with coverage for libFuzzer:
+clang; tests/fuzz/run.py). CRDT_REDIS_COMPILED names the build_lib of another build of that kind:
+what it has of these sources, as they are, is not compiled again.
 """
 import ast
 import fcntl
@@ -58,6 +59,8 @@ KINDS = {
     "release": (["-O2", "-fno-strict-aliasing"], []),
     "debug": (["-O0", "-g", "-DCRDT_DEBUG=1"], []),
     "sanitize": ([*SANITIZE, "-fsanitize=address,undefined"], ["-fsanitize=address,undefined"]),
+    "thread": (["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=thread"],
+               ["-fsanitize=thread"]),
     "fuzz": ([*SANITIZE, "-fsanitize=address,undefined,fuzzer-no-link"],
              ["-fsanitize=address,undefined"]),
 }

@@ -16,6 +16,7 @@ cdef struct Parked
 cdef struct Prefix
 cdef struct ScriptRun
 cdef struct Subscription
+cdef struct Threads
 cdef struct Topic
 cdef struct Tracked
 cdef struct Tracker
@@ -30,6 +31,7 @@ include "engine/slowlog.pxd"
 include "engine/latency.pxd"
 include "engine/denials.pxd"
 include "engine/system.pxd"
+include "engine/ring.pxd"
 include "engine/tls.pxd"
 include "engine/gil.pxd"
 include "engine/dispatch.pxd"
@@ -53,6 +55,7 @@ include "engine/transaction.pxd"
 include "engine/scripting.pxd"
 include "engine/executor.pxd"
 include "engine/connection.pxd"
+include "engine/threads.pxd"
 include "engine/handshake.pxd"
 include "engine/input.pxd"
 include "engine/output.pxd"

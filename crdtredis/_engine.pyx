@@ -13,6 +13,7 @@
 #   notify        keyspace notifications
 #   evict         room at max_memory
 #   system        what the loop asks of Linux
+#   ring          how one thread hands work to another
 #   tls           TLS on a socket, by the OpenSSL that Python brings
 #   monitor       MONITOR
 #   acl           users: may a command run?
@@ -28,6 +29,7 @@
 #   scripting     what a script may call, and what others see while one runs
 #   executor      the command table and settings of one replica: all of the above, with no socket
 #   connection    the connections: lists, their part in an iteration, their end
+#   threads       the socket work of connections, on other cores
 #   handshake     when the handshakes of TLS go on, and which end
 #   input         read, parse, run
 #   output        send
@@ -46,6 +48,7 @@ include "engine/slowlog.pxi"
 include "engine/latency.pxi"
 include "engine/denials.pxi"
 include "engine/system.pxi"
+include "engine/ring.pxi"
 include "engine/tls.pxi"
 include "engine/gil.pxi"
 include "engine/dispatch.pxi"
@@ -69,6 +72,7 @@ include "engine/transaction.pxi"
 include "engine/scripting.pxi"
 include "engine/executor.pxi"
 include "engine/connection.pxi"
+include "engine/threads.pxi"
 include "engine/handshake.pxi"
 include "engine/input.pxi"
 include "engine/output.pxi"

@@ -207,7 +207,7 @@ def server(x: Any) -> Fields:
         "lru_clock": replica.now // 1000 % (1 << 24),
         "executable": os.path.abspath(sys.argv[0] or sys.executable),
         "config_file": os.path.abspath(config.file) if config is not None and config.file else "",
-        "io_threads_active": 0,
+        "io_threads_active": int(engine_stats(x).get("threads_active", False)),
         **{f"{name}_days_left": int((end - time.time()) // 86400)
            for name, end in parts(x).certificate_ends.items()},
     }
@@ -399,6 +399,8 @@ def stats(x: Any) -> Fields:
         "total_error_replies": counts["errors"],
         **{f"acl_access_denied_{what}": n for what, n in x.users.refused.items()},
         "total_reads_processed": engine.get("iterations", 0),
+        "io_threaded_reads_processed": engine.get("threaded_reads", 0),
+        "io_threaded_writes_processed": engine.get("threaded_writes", 0),
         "client_query_buffer_limit_disconnections": engine.get("closed_query", 0),
         "client_output_buffer_limit_disconnections": engine.get("closed_output", 0),
         "clients_timed_out": engine.get("timed_out", 0),

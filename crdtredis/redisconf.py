@@ -37,7 +37,7 @@ NO_EFFECT = frozenset("""
     aof-rewrite-cpulist appendfilename bgsave-cpulist bgsave_cpulist bind-source-addr bio-cpulist
     bio_cpulist
     client-query-buffer-limit cluster-enabled crash-log-enabled crash-memcheck-enabled dbfilename
-    disable-thp dynamic-hz enable-module-command enable-protected-configs io-threads
+    disable-thp dynamic-hz enable-module-command enable-protected-configs
     io-threads-do-reads jemalloc-bg-thread
     lazyfree-lazy-user-flush loadmodule locale-collate masterauth masteruser
     min-replicas-max-lag min-replicas-to-write

@@ -4,6 +4,7 @@
                     rotation
     sync            replication and HTTP (replication/service.py)
     fdatasync       the log's durability (storage/segments.py)
+    io_1, ...       calls on clients' sockets, with io_threads (engine/threads.pxi)
 
 Start: data directory and lock; identity, which makes a new epoch durable (on a full disk the log
 does so later, and refuses writes until then); the witness of the process before, which says whether
@@ -182,6 +183,11 @@ class Server:
             self.http_limit = http_limit(config)
             self.engine.reserve = OWN_FILES + self.http_limit + PEER_FILES * len(config.peers)
             self._stops += [self.engine.close, self.engine.see_off]
+            try:
+                self.engine.io_threads = config.io_threads
+            except OSError as e:
+                raise StartError(f"io_threads {config.io_threads}: {e.strerror}",
+                                 EXIT_CONFIG) from None
             if config.tls_port:
                 try:
                     self.engine.tls = clients_tls(config)

@@ -151,6 +151,9 @@ SETTINGS: tuple[Setting, ...] = (
           "TCP keepalive period for client connections; 0: off.", live=True),
         S("tcp_backlog", Int(1, 65535), 511,
           "Length of the queue of connections not yet accepted."),
+        S("io_threads", Int(1, 64), 1,
+          "Threads that read and write clients' sockets, and do their TLS, the one that runs "
+          "commands among them: for unpipelined clients on several cores."),
         S("client_output_buffer_limit", BufferLimits(),
           "normal 0 0 0 replica 268435456 67108864 60 pubsub 33554432 8388608 60",
           "Disconnect a client whose unread replies exceed the hard limit, or the soft one for so "

@@ -130,7 +130,15 @@ def test_what_closes_nothing_does_not(tmp_path):
     assert load(tmp_path, 'tls-port 0\naclfile ""\n').server_port == 6379
 
 
+def test_io_threads(tmp_path):
+    config = load(tmp_path, "io-threads 4\nio-threads-do-reads yes\n")
+    assert config.io_threads == 4 and "io-threads-do-reads" in str(config.warnings)
+    assert load(tmp_path, "").io_threads == 1
+
+
 @pytest.mark.parametrize("line, part", [
+    ("io-threads 0", "expected a whole number from 1 to 64"),
+    ("io-threads 65", "expected a whole number from 1 to 64"),
     ("port x", "expected a whole number"), ("port 1 2", "expected one word"),
     ("maxmemory", "expected one word"),
     ("loglevel loud", "expected one of"),

@@ -173,6 +173,31 @@ def test_debug_is_for_those_whom_the_setting_lets(server, tmp_path):
         assert c("DEBUG", "SLEEP", "0") == b"OK"
 
 
+def test_io_threads(server):
+    """They take part where many clients are ready at a time, and INFO tells so."""
+    s = server(io_threads=3, enable_debug_command="yes")
+    with pytest.raises(ReplyError, match="immutable"):
+        s("CONFIG", "SET", "io-threads", "2")
+    assert s("CONFIG", "GET", "io-threads")[1] == b"3"
+
+    def info():
+        return dict(line.split(b":", 1) for line in s("INFO").split(b"\r\n") if b":" in line)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(s.connect()) for _ in range(60)]
+        for i in range(3):
+            s.connect().send("DEBUG", "SLEEP", "0.2")
+            for c in clients:
+                c.send("ECHO", str(i))
+            assert [c.read() for c in clients] == [str(i).encode()] * 60
+        found = info()
+        assert found[b"io_threads_active"] == b"1"
+        assert int(found[b"io_threaded_reads_processed"]) >= 60
+        assert int(found[b"io_threaded_writes_processed"]) >= 60
+    names = [f.read_text().strip() for f in Path(f"/proc/{s.pid}/task").glob("*/comm")]
+    assert sorted(n for n in names if n.startswith("io_")) == ["io_1", "io_2"]
+    assert s.stop() == 0
+
+
 def test_a_unix_socket_in_use_is_not_taken_over(server, tmp_path):
     path = tmp_path / "redis.sock"
     server(unixsocket=path)

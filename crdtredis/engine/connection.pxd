@@ -25,6 +25,7 @@ cdef struct OutBlock:
 cdef struct Conn:
     Client client           # first, so that a Client with an fd is a Conn
     uint32_t state          # ConnState
+    uint32_t job            # what threads read for it: 1 + place in Threads.jobs; 0: nothing
     Tls *tls                # NULL: in the clear
     # what it sent
     Parser parser
@@ -72,6 +73,8 @@ cdef struct ConnCounts:
     uint64_t shaken         # handshakes of TLS that were completed; that failed, all ways
     uint64_t unshaken
     uint64_t broken         # TLS connections ended by an error after that
+    uint64_t threaded_reads         # calls that a thread made; handshakes count as reads
+    uint64_t threaded_writes
 
 cdef class Connections:
     cdef readonly Executor executor
@@ -85,6 +88,11 @@ cdef class Connections:
     cdef Conn *passed_over          # ready as well, before those
     cdef Conn *to_send
     cdef Conn *dead
+    # threads for calls on sockets, NULL: none; of those ready, the first for which none has read
+    # yet; ms, Dispatch.steady, when they last had something to do
+    cdef Threads *threads
+    cdef Conn *unread
+    cdef int64_t threaded_at
     cdef readonly uint32_t connected    # how many
     # bytes that all took when check_idle came to each; of those that it has come to in this round
     cdef size_t memory

@@ -2,6 +2,8 @@
 
 # For a connection that was just accepted; 0 without memory.
 cdef int begin_shaking(Connections self, Conn *c) noexcept nogil
+# Whether a handshake is under way, or a thread has just ended it.
+cdef int is_shaking(Connections self, Conn *c) noexcept nogil
 # 1: it is over, and the client may be read.
 cdef int go_on_shaking(Connections self, Conn *c) noexcept nogil
 # After any event of its socket.

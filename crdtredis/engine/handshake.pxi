@@ -9,6 +9,9 @@
 #
 # Why a handshake failed is logged in words, for so many a minute (FAILURES). Who goes before it has
 # sent anything (a check whether the port is open) is counted only.
+#
+# With threads (threads.pxi) these go on with handshakes, so many in an iteration; while a script
+# runs it is the engine.
 
 from libc.stdint cimport int64_t, uint32_t
 
@@ -31,15 +34,25 @@ cdef int begin_shaking(Connections self, Conn *c) noexcept nogil:
     return 1
 
 
+cdef int is_shaking(Connections self, Conn *c) noexcept nogil:
+    return c.tls != NULL and (c.tls.flags & TLS_HANDSHAKE or
+                              (c.job and self.threads.jobs[c.job - 1].kind == JOB_SHAKE))
+
+
 cdef int go_on_shaking(Connections self, Conn *c) noexcept nogil:
     cdef int64_t begun
     cdef int status
-    if self.handshake_ns > HANDSHAKE_NS:
+    if c.job:
+        status = <int>self.threads.jobs[c.job - 1].got
+        c.job = 0
+    elif (self.handshake_ns > HANDSHAKE_NS
+            or (self.threads != NULL and self.d.scripting.run == NULL)):
         add_passed_over(self, c)
         return 0
-    begun = clock_ns(CLOCK_MONOTONIC)
-    status = tls_handshake(c.tls)
-    self.handshake_ns += clock_ns(CLOCK_MONOTONIC) - begun
+    else:
+        begun = clock_ns(CLOCK_MONOTONIC)
+        status = tls_handshake(c.tls)
+        self.handshake_ns += clock_ns(CLOCK_MONOTONIC) - begun
     if status < 0:
         fail_handshake(self, c, NULL)
     elif status:

@@ -55,6 +55,43 @@ cdef void begin_shares(Connections self) noexcept nogil:
     self.handshake_ns = self.stranger_ns[0] = self.stranger_ns[1] = 0
 
 
+cdef void read_ahead(Connections self, Conn *c) noexcept nogil:
+    """Has threads read what c and those behind it have sent, of whom `process` would read, once:
+    it then takes that, unless the client is to be closed by then. Who is not logged in is not worth
+    it; nobody but a client itself blocks it."""
+    cdef Threads *t = self.threads
+    cdef Job *j
+    cdef uint32_t i
+    begin_jobs(t)
+    while c != NULL and t.jobs_n < JOBS:
+        if c.tls != NULL and c.tls.flags & TLS_HANDSHAKE:
+            if not (c.state & CONN_DEAD or c.client.flags & CLIENT_KILLED):
+                c.tls.room = TLS_ROOM
+                prepare_job(t, c, JOB_SHAKE)
+        elif (c.state & (CONN_READABLE | CONN_UNPARSED | CONN_DEAD) == CONN_READABLE
+              and c.client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED | CLIENT_SUSPECT |
+                                    CLIENT_AUTHENTICATED) == CLIENT_AUTHENTICATED
+              and not c.held.n):
+            if c.tls != NULL:
+                c.tls.room = TLS_ROOM
+            prepare_job(t, c, JOB_READ)
+        c = c.next_ready
+    self.unread = c
+    if give_jobs(t):
+        for i in range(t.jobs_n):
+            t.jobs[i].conn.job = i + 1
+        self.counts.threaded_reads += t.jobs_n
+        self.threaded_at = self.d.steady
+
+
+cdef void process_read(Connections self, Conn *c) noexcept nogil:
+    """`process`, when what a thread does for it is done."""
+    if c.job:
+        await_job(&self.threads.jobs[c.job - 1])
+    process(self, c)
+    c.job = 0
+
+
 cdef void process(Connections self, Conn *c) noexcept nogil:
     """One client's share of an iteration."""
     cdef Client *client = &c.client
@@ -67,17 +104,17 @@ cdef void process(Connections self, Conn *c) noexcept nogil:
     cdef int64_t *spent = &self.stranger_ns[client.flags & CLIENT_SUSPECT != 0]
     if c.state & CONN_DEAD or client.flags & (CLIENT_CLOSE | CLIENT_KILLED):
         return
-    if c.tls != NULL:
+    if c.tls != NULL and not c.job:
         c.tls.room = TLS_ROOM
-        if c.tls.flags & TLS_HANDSHAKE and not go_on_shaking(self, c):
-            return
+    if is_shaking(self, c) and not go_on_shaking(self, c):
+        return
     if client.flags & CLIENT_BLOCKED:
         if c.state & CONN_HUNGUP:
             client.flags |= CLIENT_KILLED
             add_send(self, c)
         return
     if client.flags & (CLIENT_AUTHENTICATED | CLIENT_SUSPECT) != CLIENT_AUTHENTICATED:
-        if spent[0] > STRANGER_NS:
+        if spent[0] > STRANGER_NS and not c.job:
             add_passed_over(self, c)
             return
         if client.flags & CLIENT_AUTHENTICATED:     # until its next wrong one it is as others
@@ -95,10 +132,13 @@ cdef void process(Connections self, Conn *c) noexcept nogil:
         run_commands(self, c, &left)
     while (c.state & (CONN_READABLE | CONN_UNPARSED) == CONN_READABLE and budget
            and not client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED)):
-        p = parser_room(&c.parser, &room)
-        if room > budget:
-            room = budget
-        got = tls_recv(c.tls, p, room) if c.tls != NULL else recv(client.fd, p, room, 0)
+        if c.job:
+            got = take_read(self.threads, c, &room)
+        else:
+            p = parser_room(&c.parser, &room)
+            if room > budget:
+                room = budget
+            got = tls_recv(c.tls, p, room) if c.tls != NULL else recv(client.fd, p, room, 0)
         if got > 0:
             parser_fed(&c.parser, <size_t>got)
             self.counts.net_in += <uint64_t>got

@@ -59,6 +59,7 @@ cdef class Loop(Listeners):
 
     cdef void iterate(self) noexcept nogil
     cdef void process_ready(self) noexcept nogil
+    cdef void process_threaded(self) noexcept nogil
     cdef void serve_others(self) noexcept nogil     # while a script runs
     cdef void tell_life(self) noexcept nogil
     cdef void heed_users(self) noexcept nogil

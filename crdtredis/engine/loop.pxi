@@ -41,6 +41,7 @@ cdef enum:
     COLLECT_OWED = 16_000   # and where their memory is lacking: some milliseconds
     SEE_OFF_MS = 1000       # for who is told to move
     FLUSH_MS = 1000         # for unsent replies at the end
+    ACTIVE_MS = 1000        # for which threads count as active after their last job
     OWED_MS = 100           # until tombstones of evicted keys are looked for
     DRAIN_READS = 64        # of 16 KiB that a client has sent, at the end
 
@@ -104,6 +105,8 @@ cdef class Loop(Listeners):
         self.set_clock()
 
     def __dealloc__(self):
+        threads_end(self.threads)
+        self.threads = NULL
         for fd in (self.wake_fd, self.signal_fd, self.signal_write_fd):
             if fd >= 0:
                 close(fd)
@@ -188,10 +191,38 @@ cdef class Loop(Listeners):
             pending, self.executor.pending = self.executor.pending, None
             raise pending
 
+    @property
+    def io_threads(self) -> int:
+        """Threads that make calls on sockets, the engine's among them: 1 to IO_THREADS, 1 at first.
+        Set by a thread that runs no loop; OSError where they cannot be started."""
+        return 1 + self.threads.n if self.threads != NULL else 1
+
+    @io_threads.setter
+    def io_threads(self, uint32_t value):
+        if not 1 <= value <= IO_THREADS:
+            raise ValueError(f"io_threads: expected 1 to {IO_THREADS}")
+        threads_end(self.threads)
+        error = threads_start(&self.threads, value)
+        if error:
+            raise OSError(error, f"an I/O thread cannot be started: {os.strerror(error)}")
+
+    @property
+    def io_least(self) -> int:
+        """Calls for which a thread is woken: for fewer the engine makes them itself."""
+        return self.threads.least if self.threads != NULL else 0
+
+    @io_least.setter
+    def io_least(self, uint32_t value):
+        if self.threads != NULL:
+            self.threads.least = max(value, 1)
+
     def close(self):
-        """Closes listening sockets and connections at once. For loops that are not running."""
+        """Closes listening sockets and connections at once, and ends the I/O threads. For loops
+        that are not running."""
         self.close_listeners()
         self.close_all()
+        threads_end(self.threads)
+        self.threads = NULL
 
     def see_off(self, int64_t ms=SEE_OFF_MS) -> None:
         """Holds the connections of those who were told to move until they have ended them, `ms` at
@@ -225,6 +256,10 @@ cdef class Loop(Listeners):
             "out_per_second": rate_of(&self.out_rate),
             "tls_handshakes": self.counts.shaken, "tls_failed": self.counts.unshaken,
             "tls_errors": self.counts.broken, "tls_shaking": self.handshakes.n,
+            "threaded_reads": self.counts.threaded_reads,
+            "threaded_writes": self.counts.threaded_writes,
+            "threads_active": (self.threads != NULL and self.threaded_at > 0
+                               and self.d.steady - self.threaded_at < ACTIVE_MS),
         }
 
     # ---- the iteration ---------------------------------------------------------------------------
@@ -383,6 +418,9 @@ cdef class Loop(Listeners):
         cdef Conn *c
         cdef Conn *caller = NULL
         cdef int kept = 0
+        if self.threads != NULL and self.d.scripting.run == NULL:
+            self.process_threaded()
+            return
         if self.d.scripting.run != NULL:
             caller = <Conn*>self.d.scripting.run.caller
         self.turn = take_ready(self)
@@ -392,10 +430,34 @@ cdef class Loop(Listeners):
             c.state &= ~<uint32_t>CONN_READY
             if c == caller:
                 kept = 1
+            elif c.job:
+                process_read(self, c)
             else:
                 process(self, c)
         if kept:
             add_ready(self, caller)
+
+    cdef void process_threaded(self) noexcept nogil:
+        """The same with the help of threads. Those whose handshakes go on come after the others of
+        their list of jobs, so that these need not wait for them."""
+        cdef Conn *c
+        cdef Conn *late = NULL
+        self.turn = self.unread = take_ready(self)
+        while self.turn != NULL or late != NULL:
+            c = self.turn
+            if late != NULL and (c == NULL or c == self.unread):
+                c = late
+                late = c.next_ready
+            else:
+                if c == self.unread:
+                    read_ahead(self, c)
+                self.turn = c.next_ready
+                if c.job and is_shaking(self, c):
+                    c.next_ready = late
+                    late = c
+                    continue
+            c.state &= ~<uint32_t>CONN_READY
+            process_read(self, c)
 
     cdef void serve_others(self) noexcept nogil:
         """What other clients have sent is read, and refused for the most part. A client that has a
@@ -412,6 +474,9 @@ cdef class Loop(Listeners):
         self.d.steady = clock_ms(CLOCK_MONOTONIC)
         self.tell_life()
         begin_shares(self)
+        if self.threads != NULL:
+            await_all(self.threads)
+            doubt_reads(self.threads)
         self.take_events(epoll_wait(self.ep, <epoll_event*>self.events, EVENTS, 0))
         accept_all(self)
         self.process_ready()

@@ -13,7 +13,6 @@ cdef enum:
     SMALL_REST = 16 << 10   # unsent bytes that are copied together rather than kept as a block
     SMALL_MESSAGE = 512     # bytes of a message that is copied rather than shared
     SEND_SLICE = 4 << 20    # bytes one client may be sent in an iteration
-    IOVECS = 64
     # unread bytes for which who is not logged in is dropped, as in Redis
     STRANGER_REST = 16 << 10
 
@@ -21,36 +20,72 @@ cdef enum:
 cdef void send_all(Connections self) noexcept nogil:
     cdef Conn *c = self.to_send
     cdef Conn *next
+    # while a script lets others speak, the list of jobs is that of an interrupted process_ready
+    cdef int threads = self.threads != NULL and self.d.scripting.run == NULL
     self.to_send = NULL
+    if threads:
+        begin_jobs(self.threads)
     while c != NULL:
         next = c.next_send
         c.state &= ~<uint32_t>CONN_SEND
-        if c.client.flags & CLIENT_KILLED:
+        if c.client.flags & CLIENT_KILLED or not may_send(self, c):
             kill(self, c)
-        else:
-            send_conn(self, c)
+        elif not threads or not (c.out_head != NULL or c.client.reply.buf.n):
+            send_conn(self, c, NULL)
+        elif prepare_job(self.threads, c, JOB_SEND) == NULL:
+            send_jobs(self)
+            begin_jobs(self.threads)
+            prepare_job(self.threads, c, JOB_SEND)
         if self.most_memory:
             count_memory(self, c)
         c = next
+    if threads:
+        send_jobs(self)
 
 
-cdef void send_conn(Connections self, Conn *c) noexcept nogil:
+cdef void send_jobs(Connections self) noexcept nogil:
+    cdef Threads *t = self.threads
+    cdef int given = give_jobs(t)
+    cdef uint32_t i
+    for i in range(t.jobs_n):
+        if given:
+            await_job(&t.jobs[i])
+        send_conn(self, t.jobs[i].conn, &t.jobs[i] if given else NULL)
+        if self.most_memory:
+            count_memory(self, t.jobs[i].conn)
+    if given:
+        self.counts.threaded_writes += t.jobs_n
+        self.threaded_at = self.d.steady
+
+
+cdef inline int may_send(Connections self, Conn *c) noexcept nogil:
+    """All that it is owed is then in its reply buffer, or in its blocks. 0: that is too much."""
     cdef Reply *r = &c.client.reply
-    cdef ssize_t sent
     # What one iteration made counts whole, as in Redis, whether the socket would take it or not.
     cdef size_t limit = hard_limit(self, &c.client)
     if r.over or (limit and c.out_bytes + r.buf.n + c.client.push_bytes > limit):
         self.counts.closed_output += 1
-        kill(self, c)
-        return
+        return 0
     if c.client.pushes.n:
         keep_pushes(self, c)
+    if c.out_head != NULL and r.buf.n:
+        keep_rest(self, c, 0)
+    return 1
+
+
+cdef inline ssize_t sent_by(Conn *c, Job *j) noexcept nogil:
+    """As offer(), which a thread has called if j is not NULL."""
+    if j == NULL:
+        return offer(c)
+    return j.got if j.got >= 0 else fail_with(j.error)
+
+
+cdef void send_conn(Connections self, Conn *c, Job *j) noexcept nogil:
+    cdef Reply *r = &c.client.reply
+    cdef ssize_t sent
     if c.out_head == NULL:
         if r.buf.n:
-            if c.tls != NULL:
-                sent = tls_send(c.tls, r.buf.p, r.buf.n)
-            else:
-                sent = send(c.client.fd, r.buf.p, r.buf.n, MSG_NOSIGNAL)
+            sent = sent_by(c, j)
             if sent < 0:
                 if errno != EAGAIN and errno != EINTR:
                     self.counts.broken += c.tls != NULL
@@ -67,11 +102,8 @@ cdef void send_conn(Connections self, Conn *c) noexcept nogil:
                 want_out(self, c, 1)
                 if c.tls != NULL and sent:
                     add_send(self, c)       # perhaps only its share was used up
-    else:
-        if r.buf.n:
-            keep_rest(self, c, 0)
-        if not write_out(self, c):
-            return
+    elif not write_out(self, c, j):
+        return
     if c.out_head != NULL:
         check_output(self, c)
     elif c.client.flags & CLIENT_CLOSE:
@@ -152,37 +184,17 @@ cdef void keep_rest(Connections self, Conn *c, size_t sent) noexcept nogil:
         memset(b, 0, sizeof(Buffer))
 
 
-cdef inline Span block_bytes(const OutBlock *o) noexcept nogil:
-    if o.shared != NULL:
-        return span(<const char*>o.shared + sizeof(Shared), o.shared.n)
-    return span(o.buf.p, o.buf.n)
-
-
-cdef int write_out(Connections self, Conn *c) noexcept nogil:
-    """Sends queued blocks until the socket is full; 0 when the connection broke."""
-    cdef iovec iov[IOVECS]
-    cdef msghdr m
+cdef int write_out(Connections self, Conn *c, Job *j) noexcept nogil:
+    """Sends queued blocks until the socket is full; 0 when the connection broke. j: the first call
+    was made by a thread."""
     cdef OutBlock *o
     cdef size_t total = 0
     cdef size_t most = SEND_TLS if c.tls != NULL else SEND_SLICE
     cdef size_t left
     cdef ssize_t sent
-    cdef int n
-    memset(&m, 0, sizeof(m))
-    m.msg_iov = iov
     while c.out_head != NULL and total < most:
-        o = c.out_head
-        if c.tls != NULL:
-            sent = tls_send(c.tls, block_bytes(o).p + o.sent, block_bytes(o).n - o.sent)
-        else:
-            n = 0
-            while o != NULL and n < IOVECS:
-                iov[n].iov_base = <char*>block_bytes(o).p + o.sent
-                iov[n].iov_len = block_bytes(o).n - o.sent
-                n += 1
-                o = o.next
-            m.msg_iovlen = <size_t>n
-            sent = sendmsg(c.client.fd, &m, MSG_NOSIGNAL)
+        sent = sent_by(c, j)
+        j = NULL
         if sent < 0:
             if errno == EINTR:
                 continue

@@ -2,6 +2,7 @@
 tests need."""
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -15,6 +16,8 @@ from crdtredis.commands import table
 from crdtredis.errors import CommandError
 
 NOW = 1_700_000_000_000
+# of each loop, and of each server (tests/real/cluster.py): 1 unless the environment says otherwise
+IO_THREADS = int(os.environ.get("CRDT_REDIS_IO_THREADS", "1"))
 tokens = []
 
 
@@ -94,10 +97,12 @@ def run(executor):
 class Served:
     """A loop on its thread, and clients of it."""
 
-    def __init__(self, log=None, bridge=None, **settings):
+    def __init__(self, log=None, bridge=None, io_threads=IO_THREADS, **settings):
         self.replica = Replica("a", int(time.time() * 1000))
         self.executor = Executor(self.replica)
         self.loop = Loop(self.executor, log, bridge)
+        self.loop.io_threads = io_threads
+        self.loop.io_least = 1          # also with few clients
         for name, value in settings.items():
             setattr(self.loop, name, value)
         self.port = self.loop.listen_tcp("127.0.0.1", 0)

@@ -66,8 +66,11 @@ def until(condition, seconds: float = 60.0):
 
 
 def executable() -> list[str]:
-    """The command that starts our server."""
+    """The command that starts our server. CRDT_REDIS_IO_THREADS: with so many (the setting
+    io_threads, unless the test has its own), and a thread is woken for each call."""
     chosen = os.environ.get("CRDT_REDIS_EXECUTABLE")
+    if not chosen and os.environ.get("CRDT_REDIS_IO_THREADS"):
+        return [sys.executable, "-m", "tests.real.eager"]
     return [chosen] if chosen else [sys.executable, "-m", "crdtredis"]
 
 
@@ -242,6 +245,8 @@ class Server(Process):
     def command(self) -> list[str]:
         flags = {"port": self.port, "http-port": self.http_port, "replica-id": self.name,
                  "data-dir": self.data_dir, "leave-with-peer": "no"}
+        if threads := os.environ.get("CRDT_REDIS_IO_THREADS"):
+            flags["io-threads"] = threads
         if self.peers:
             flags["peers"] = ",".join(self.peers)
         flags |= {k.replace("_", "-"): v for k, v in self.settings.items()}

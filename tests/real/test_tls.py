@@ -14,6 +14,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
@@ -778,6 +779,37 @@ def test_handshakes_that_do_not_end(server, pem):
     assert ("it made room for others" in log and "it took longer than tls_handshake_timeout" in log
             or "more of late" in log or log.count("TLS with client") == 20)
     assert log.count("TLS with client") <= 21
+    for s in slow:
+        s.close()
+    assert is_well(a, pem)
+
+
+def test_handshakes_and_records_in_threads(server, pem):
+    """Clients that shake hands, talk, and go, and some that never end a handshake."""
+    a = server(**flags(pem, io_threads=3))
+    hello = client_hello(pem)[:100]
+    slow = [socket.create_connection(("127.0.0.1", a.settings["tls_port"])) for _ in range(50)]
+    for s in slow:
+        s.send(hello)
+    failed = []
+
+    def talk(name):
+        try:
+            for i in range(4):
+                with Secure(a, pem) as c:
+                    value = name.encode() * (1 if i % 2 else 50_000)
+                    assert c("SET", name, value) == b"OK" and c("GET", name) == value
+                    for _ in range(20):
+                        assert c("STRLEN", name) == len(value)
+        except BaseException as e:
+            failed.append(e)
+    talkers = [threading.Thread(target=talk, args=(f"k{i}",)) for i in range(40)]
+    for t in talkers:
+        t.start()
+    for t in talkers:
+        t.join()
+    assert failed == []
+    assert info(a, "tls_handshakes") == 160 <= info(a, "io_threaded_reads_processed")
     for s in slow:
         s.close()
     assert is_well(a, pem)
