@@ -19,15 +19,16 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
 from crdtredis._core cimport (NO_NUMBER, T_HASH, WHOLE, Collection, Element, Kernel, field_int,
-                              key_collection, key_prepare, member_add, member_find, member_lapsed,
-                              member_remove, member_set, member_view)
+                              key_collection, key_member, key_prepare, key_size, member_add,
+                              member_find, member_lapsed, member_remove, member_set, member_view)
 from crdtredis._engine cimport Call, is_word, native, refuse, refuse_arity, refuse_float
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
 from crdtredis.buffer cimport Span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit, read_int
-from crdtredis.commands.members cimport (end_removal, find_members, member_live, member_name,
-                                         members_shown, next_shown_member, read_member,
-                                         read_members, read_random, remove_members, reply_random)
+from crdtredis.commands.members cimport (end_removal, find_members, find_typed, member_live,
+                                         member_name, members_shown, next_shown_member,
+                                         read_member, read_members, read_random, remove_members,
+                                         reply_random, reply_size)
 from crdtredis.commands.scanning cimport Scan, scan_add, scan_matches, scan_members
 from crdtredis.errors cimport (FIELDS_COUNT, FIELDS_MISSING, FIELDS_NOT_POSITIVE, HASH_NOT_FLOAT,
                                HASH_NOT_INTEGER, INCREMENT_NOT_FINITE, INCREMENT_OVERFLOW,
@@ -63,22 +64,19 @@ cdef int64_t set_fields(Call *c) noexcept nogil:
     """HSET and HMSET: how many fields are new, -1 after a refusal."""
     cdef Kernel *k = c.kernel
     cdef Span key = c.argv[1]
-    cdef Collection *h
     cdef Element *e
     cdef int64_t before
     cdef int i
     if c.argc % 2:
         refuse_arity(c)
         return -1
-    if find_members(c, key, T_HASH, &e, &h) == REFUSED:
+    if find_typed(c, key, T_HASH, &e) == REFUSED or not args_fit(c, 2, 2):
         return -1
-    if not args_fit(c, 2, 2):
-        return -1
-    before = members_shown(k, h)
+    before = key_size(k, e, T_HASH)
     e = key_prepare(k, c.db, key, e, T_HASH)
     for i in range(2, c.argc, 2):
         e = member_set(k, c.db, key, e, T_HASH, c.argv[i], c.argv[i + 1])
-    return <int64_t>members_shown(k, key_collection(k, e, T_HASH)) - before
+    return <int64_t>key_size(k, e, T_HASH) - before
 
 
 cdef void hset(Call *c) noexcept nogil:
@@ -95,12 +93,11 @@ cdef void hmset(Call *c) noexcept nogil:
 cdef void hsetnx(Call *c) noexcept nogil:
     cdef Kernel *k = c.kernel
     cdef Span key = c.argv[1]
-    cdef Collection *h
     cdef Element *e
-    cdef int found = find_members(c, key, T_HASH, &e, &h)
+    cdef int found = find_typed(c, key, T_HASH, &e)
     if found == REFUSED:
         return
-    if found == FOUND and member_find(k, h, c.argv[2]) != NULL:
+    if found == FOUND and key_member(k, e, T_HASH, c.argv[2]) != NULL:
         reply_int(c.reply, 0)
         return
     e = key_prepare(k, c.db, key, e, T_HASH)
@@ -256,9 +253,7 @@ cdef void hmget(Call *c) noexcept nogil:
 
 
 cdef void hlen(Call *c) noexcept nogil:
-    cdef Collection *h
-    if read_members(c, c.argv[1], T_HASH, &h) != REFUSED:
-        reply_int(c.reply, members_shown(c.kernel, h))
+    reply_size(c, T_HASH)
 
 
 cdef void answer_all(Call *c, int parts) noexcept nogil:

@@ -12,17 +12,18 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MIN, int64_t, uint64_t
 from libc.string cimport memcmp, memset
 
-from crdtredis._core cimport (MAX_STEPS, STEP_ROOM, T_LIST, Collection, Element, ListCursor,
-                              key_collection, key_delete, key_find, key_modified, key_prepare,
-                              list_insert, list_next, list_prev, list_remove, list_seek, list_set,
-                              list_value, list_view, op_fits, op_room, place_size)
+from crdtredis._core cimport (MAX_STEPS, STEP_ROOM, T_LIST, Collection, Element, Kernel,
+                              ListCursor, key_collection, key_delete, key_find, key_modified,
+                              key_prepare, key_size, key_view, list_insert, list_next, list_prev,
+                              list_remove, list_seek, list_set, list_value, list_view, op_fits,
+                              op_room, place_size)
 from crdtredis._engine cimport Call, is_word, native, refuse, refuse_arity, refuse_syntax
 from crdtredis._resp cimport (reply_array, reply_bulk, reply_int, reply_null, reply_null_array,
                               reply_ok)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_size, read_int
-from crdtredis.commands.members cimport (end_removal, find_first, find_members, read_count,
-                                         read_members, read_pops)
+from crdtredis.commands.members cimport (end_removal, find_first, find_members, find_typed,
+                                         read_count, read_members, read_pops, reply_size)
 from crdtredis.errors cimport (INDEX_RANGE, LPOS_COUNT_NEGATIVE, LPOS_MAXLEN_NEGATIVE,
                                LPOS_RANK_ZERO, NOT_NEGATABLE, NO_ROOM_IN_LIST, NO_SUCH_KEY)
 from crdtredis.numbers cimport parse_int64
@@ -90,24 +91,21 @@ cdef void refuse_room(Call *c) noexcept nogil:
 cdef size_t push(Call *c, Span key, Element *e, Span *values, int n, int tail) noexcept nogil:
     """Pushes values one after the other; e is what key_find gave. Returns the length, or 0 after a
     refusal."""
-    cdef Collection *l
     cdef int i
     e = key_prepare(c.kernel, c.db, key, e, T_LIST)
-    l = key_collection(c.kernel, e, T_LIST)
     for i in range(n):
-        e = list_insert(c.kernel, c.db, key, e, l.live if tail and l != NULL else 0, values[i])
+        e = list_insert(c.kernel, c.db, key, e, key_size(c.kernel, e, T_LIST) if tail else 0,
+                        values[i])
         if e == NULL:                      # only ever the first: the others stand in its run
             refuse_room(c)
             return 0
-        l = key_collection(c.kernel, e, T_LIST) if l == NULL else l
-    return l.live
+    return key_size(c.kernel, e, T_LIST)
 
 
 cdef void push_command(Call *c, int tail, int only_existing) noexcept nogil:
     cdef Element *e
-    cdef Collection *l
     cdef size_t length
-    cdef int found = find_members(c, c.argv[1], T_LIST, &e, &l)
+    cdef int found = find_typed(c, c.argv[1], T_LIST, &e)
     if found == FOUND or (found == MISSING and not only_existing):
         if not op_room(c.kernel, c.db, c.argc - 2, c.argv[1].n,
                        args_size(c, 2) + 2 * STEP_ROOM * (c.argc - 2)):
@@ -183,22 +181,21 @@ cdef int value_fits(Call *c, Collection *l, Span value) noexcept nogil:
 # ---- popping -------------------------------------------------------------------------------------
 cdef void pop(Call *c, Span key, Element *e, size_t n, int tail) noexcept nogil:
     """Pops n elements, which are there, each answered as a bulk string."""
-    cdef Collection *l
+    cdef Kernel *k = c.kernel
+    cdef Collection *l = key_view(k, e, T_LIST) if n == 1 else key_collection(k, e, T_LIST)
     cdef size_t i, index
-    if not removals_fit(c, key, key_collection(c.kernel, e, T_LIST), n):
+    if not removals_fit(c, key, l, n):
         return
-    e = key_prepare(c.kernel, c.db, key, e, T_LIST)
-    l = key_collection(c.kernel, e, T_LIST)
+    e = key_prepare(k, c.db, key, e, T_LIST)
     for i in range(n):
         index = l.live - 1 if tail else 0
-        reply_element(c, list_view(c.kernel, l, index))
-        e = list_remove(c.kernel, c.db, key, e, index)
+        reply_element(c, list_view(k, l, index))
+        e = list_remove(k, c.db, key, e, index)
     end_removal(c, key, e)
 
 
 cdef void pop_command(Call *c, int tail) noexcept nogil:
     cdef Element *e
-    cdef Collection *l
     cdef int64_t count = 1
     cdef int found
     if c.argc > 3:
@@ -206,7 +203,7 @@ cdef void pop_command(Call *c, int tail) noexcept nogil:
         return
     if c.argc == 3 and not read_count(c, c.argv[2], &count):
         return
-    found = find_members(c, c.argv[1], T_LIST, &e, &l)
+    found = find_typed(c, c.argv[1], T_LIST, &e)
     if found == MISSING:
         if c.argc == 3:
             reply_null_array(c.reply)
@@ -214,8 +211,7 @@ cdef void pop_command(Call *c, int tail) noexcept nogil:
             reply_null(c.reply)
     if found != FOUND:
         return
-    if count > <int64_t>l.live:
-        count = <int64_t>l.live
+    count = min(count, <int64_t>key_size(c.kernel, e, T_LIST))
     if c.argc == 3:
         reply_array(c.reply, count)
     if count:
@@ -302,9 +298,7 @@ cdef void rpoplpush(Call *c) noexcept nogil:
 
 # ---- reading -------------------------------------------------------------------------------------
 cdef void llen(Call *c) noexcept nogil:
-    cdef Collection *l
-    if read_members(c, c.argv[1], T_LIST, &l) != REFUSED:
-        reply_int(c.reply, <int64_t>l.live if l != NULL else 0)
+    reply_size(c, T_LIST)
 
 
 cdef void lrange(Call *c) noexcept nogil:

@@ -9,6 +9,9 @@
 # length of a command may borrow those of other tables, since all of them hash alike, and so tells
 # repetitions apart at the cost of 8 bytes an element.
 #
+# What a command looks up to read (read_members) may be a view of what is packed (core/packed.pxi):
+# nothing of it is changed, and it is good until the key changes or the command ends.
+#
 # A Span of a member's name is dead once that member is written or removed: what does so copies the
 # name first.
 
@@ -18,8 +21,8 @@ from libc.string cimport memcpy, memset
 
 from crdtredis._core cimport (E_PLAIN, MANY_LIVE, T_NONE, Collection, Element, Kernel, Table,
                               element_key, element_klen, element_name, key_collection, key_deadline,
-                              key_delete, key_find, key_member, key_prepare, key_type,
-                              key_visible, member_find, member_lapsed, member_random,
+                              key_delete, key_find, key_member, key_prepare, key_size, key_type,
+                              key_view, key_visible, member_lapsed, member_random,
                               member_remove, member_set, members_lapsed, next_random, op_room,
                               removal_size, table_add, table_clear, table_count, table_find,
                               table_init, table_next, value_live)
@@ -40,32 +43,25 @@ cdef enum:
 
 
 # ---- looking up ----------------------------------------------------------------------------------
-cdef inline int find_members(Call *c, Span key, int type, Element **e,
-                             Collection **out) noexcept nogil:
-    """Look up a key in order to change it. *e is what key_find gave, also when nothing is visible
-    there; *out is NULL unless FOUND."""
+cdef inline int find_typed(Call *c, Span key, int type, Element **e) noexcept nogil:
+    """Look up a key in order to change it, and leave it packed if it is. *e is what key_find gave,
+    also when nothing is visible there."""
     cdef int there
     e[0] = key_find(c.kernel, c.db, key)
-    out[0] = key_collection(c.kernel, e[0], type)
-    if out[0] != NULL:
-        return FOUND
     there = key_type(c.kernel, e[0])
+    if there == type:
+        return FOUND
     if there == T_NONE:
         return MISSING
     refuse_type(c)
     return REFUSED
 
 
-cdef inline int read_members(Call *c, Span key, int type, Collection **out) noexcept nogil:
-    """Look up a key in order to read it: as find_members, and counts the hit or miss."""
-    cdef Element *e
-    cdef int found = find_members(c, key, type, &e, out)
-    if found == MISSING:
-        c.stats.misses += 1
-    else:
-        c.stats.hits += 1
-        if found == FOUND:
-            touch(c, e)
+cdef inline int find_members(Call *c, Span key, int type, Element **e,
+                             Collection **out) noexcept nogil:
+    """The same, unpacked: *out is NULL unless FOUND."""
+    cdef int found = find_typed(c, key, type, e)
+    out[0] = key_collection(c.kernel, e[0], type) if found == FOUND else NULL
     return found
 
 
@@ -86,7 +82,7 @@ cdef inline int read_key(Call *c, Span key, int types, Element **e, int *type) n
 
 
 cdef inline int read_member(Call *c, Span key, int type, Span name, Element **m) noexcept nogil:
-    """Look up one member in order to read it: as read_members; *m is NULL unless FOUND."""
+    """Look up one member in order to read it: as read_key; *m is NULL unless FOUND."""
     cdef Element *e
     cdef int found = read_key(c, key, 1 << type, &e, &type)
     m[0] = key_member(c.kernel, e, type, name) if found == FOUND else NULL
@@ -94,11 +90,24 @@ cdef inline int read_member(Call *c, Span key, int type, Span name, Element **m)
 
 
 cdef inline int read_any(Call *c, Span key, int types, Collection **out) noexcept nogil:
-    """As read_members, for a command that takes several types: a bit 1 << T_* for each."""
+    """The same, and *out is as key_view gives it, to read it and no more; NULL unless FOUND."""
     cdef Element *e
     cdef int type, found = read_key(c, key, types, &e, &type)
-    out[0] = key_collection(c.kernel, e, type) if found == FOUND else NULL
+    out[0] = key_view(c.kernel, e, type) if found == FOUND else NULL
     return found
+
+
+cdef inline int read_members(Call *c, Span key, int type, Collection **out) noexcept nogil:
+    """The same, for a command that takes one."""
+    return read_any(c, key, 1 << type, out)
+
+
+cdef inline void reply_size(Call *c, int type) noexcept nogil:
+    """HLEN, SCARD, ZCARD and LLEN."""
+    cdef Element *e
+    cdef int there
+    if read_key(c, c.argv[1], 1 << type, &e, &there) != REFUSED:
+        reply_int(c.reply, <int64_t>key_size(c.kernel, e, type))
 
 
 cdef inline int member_live(Element *m) noexcept nogil:
@@ -168,21 +177,19 @@ cdef inline void remove_members(Call *c, int type) noexcept nogil:
     there were."""
     cdef Kernel *k = c.kernel
     cdef Span key = c.argv[1]
-    cdef Collection *s
     cdef Element *e
     cdef int64_t n = 0
     cdef int i
-    if find_members(c, key, type, &e, &s) == REFUSED or not args_fit(c, 2, 1):
+    if find_typed(c, key, type, &e) == REFUSED or not args_fit(c, 2, 1):
         return
     for i in range(2, c.argc):
-        if s == NULL:                       # no such key, or its last member has just gone
+        if key_type(k, e) != type:          # no such key, or its last member has just gone
             break
-        if member_find(k, s, c.argv[i]) == NULL:
+        if key_member(k, e, type, c.argv[i]) == NULL:
             continue
         if n == 0:
             e = key_prepare(k, c.db, key, e, type)
         e = member_remove(k, c.db, key, e, type, c.argv[i])
-        s = key_collection(k, e, type)
         n += 1
     if n:
         end_removal(c, key, e)

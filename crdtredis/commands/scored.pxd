@@ -9,13 +9,13 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
 
 from crdtredis._core cimport (T_ZSET, Collection, Element, Kernel, element_key, element_klen,
-                              key_collection, key_prepare, member_add, member_find, member_score,
+                              key_member, key_prepare, key_type, member_add, member_score,
                               member_set, op_room)
 from crdtredis._engine cimport Call, refuse
 from crdtredis._resp cimport reply_array, reply_bulk, reply_double, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, span
 from crdtredis.commands.common cimport REFUSED
-from crdtredis.commands.members cimport find_members, store_members
+from crdtredis.commands.members cimport find_typed, store_members
 from crdtredis.errors cimport SCORE_NAN
 
 # One member of a result. The Element is of a source, which is not changed as long as the result is
@@ -58,20 +58,19 @@ cdef inline void add_scored(Call *c, int options, const double *scores, int n, c
     cdef double old, score
     cdef long double shown
     cdef Span key = c.argv[1], name
-    cdef Collection *z
     cdef Element *e
     cdef Element *m
     cdef size_t bytes = 0
     for i in range(n):
         bytes += names[i * step].n + sizeof(double)
-    if (find_members(c, key, T_ZSET, &e, &z) == REFUSED
+    if (find_typed(c, key, T_ZSET, &e) == REFUSED
         or not op_room(k, c.db, <size_t>n, key.n, bytes)):
         return
     for i in range(n):
         name = names[i * step]
         score = scores[i]
         old = 0
-        m = member_find(k, z, name) if z != NULL else NULL
+        m = key_member(k, e, T_ZSET, name) if key_type(k, e) == T_ZSET else NULL
         if m != NULL:
             if options & NX:
                 continue
@@ -96,12 +95,11 @@ cdef inline void add_scored(Call *c, int options, const double *scores, int n, c
             e = member_add(k, c.db, key, e, T_ZSET, name, scores[i], &shown)
         else:
             e = member_set(k, c.db, key, e, T_ZSET, name, score_span(&score))
-        z = key_collection(k, e, T_ZSET)
     c.changes = added + changed
     if not options & INCR:
         reply_int(c.reply, added + changed if options & CH else added)
     elif prepared:
-        reply_double(c.reply, member_score(k, member_find(k, z, name)))
+        reply_double(c.reply, member_score(k, key_member(k, e, T_ZSET, name)))
     else:
         reply_null(c.reply)
 

@@ -22,17 +22,17 @@ from libc.stdlib cimport qsort
 from libc.string cimport memset
 
 from crdtredis._core cimport (T_SET, Collection, Element, Kernel, Table, element_key, element_klen,
-                              key_collection, key_delete, key_find, key_prepare, member_find,
+                              key_delete, key_find, key_prepare, key_size, member_find,
                               member_random, member_remove, member_set, op_room, table_add,
                               table_clear, table_find, table_init)
 from crdtredis._engine cimport Call, is_word, native, refuse, refuse_syntax
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null, reply_set
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit
-from crdtredis.commands.members cimport (choose, end_removal, find_members, has_member, member_live,
-                                         member_name, next_member, read_choice, read_count,
-                                         read_member, read_members, remove_member,
-                                         remove_members, reply_random, store_members)
+from crdtredis.commands.members cimport (choose, end_removal, find_members, find_typed, has_member,
+                                         member_live, member_name, next_member, read_choice,
+                                         read_count, read_member, read_members, remove_member,
+                                         remove_members, reply_random, reply_size, store_members)
 from crdtredis.commands.scanning cimport Scan, scan_add, scan_matches, scan_members
 from crdtredis.errors cimport LIMIT_NEGATIVE, NUMKEYS_NOT_POSITIVE, TOO_MANY_KEYS
 from crdtredis.numbers cimport parse_int64
@@ -69,17 +69,16 @@ cdef inline void reply_members(Call *c, Buffer *members) noexcept nogil:
 cdef void sadd(Call *c) noexcept nogil:
     cdef Kernel *k = c.kernel
     cdef Span key = c.argv[1]
-    cdef Collection *s
     cdef Element *e
     cdef int64_t before
     cdef int i
-    if find_members(c, key, T_SET, &e, &s) == REFUSED or not args_fit(c, 2, 1):
+    if find_typed(c, key, T_SET, &e) == REFUSED or not args_fit(c, 2, 1):
         return
-    before = s.live if s != NULL else 0
+    before = key_size(k, e, T_SET)
     e = key_prepare(k, c.db, key, e, T_SET)
     for i in range(2, c.argc):
         e = member_set(k, c.db, key, e, T_SET, c.argv[i], nothing())
-    c.changes = key_collection(k, e, T_SET).live - before
+    c.changes = <int64_t>key_size(k, e, T_SET) - before
     reply_int(c.reply, c.changes)
 
 
@@ -112,9 +111,7 @@ cdef void smove(Call *c) noexcept nogil:
 
 
 cdef void scard(Call *c) noexcept nogil:
-    cdef Collection *s
-    if read_members(c, c.argv[1], T_SET, &s) != REFUSED:
-        reply_int(c.reply, s.live if s != NULL else 0)
+    reply_size(c, T_SET)
 
 
 cdef void sismember(Call *c) noexcept nogil:

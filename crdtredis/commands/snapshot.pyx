@@ -33,7 +33,7 @@ from libc.string cimport memset, strlen
 
 from crdtredis._core cimport (HOME_DB, SYSTEM_DB, T_HASH, WALK_FORWARDS, Element, Kernel, Replica,
                               Walk, element_name, is_hidden, key_collection, key_deadline, key_find,
-                              key_open, key_pack, key_visible, table_next, walk_next, walk_shown,
+                              key_close, key_open, key_visible, table_next, walk_next, walk_shown,
                               walk_value)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.dump cimport DRAINED, put_value
@@ -166,7 +166,8 @@ cdef void put_database(Writer *w, Kernel *k, uint32_t db) noexcept nogil:
     cdef Element *e
     cdef Span key
     cdef int64_t deadline
-    cdef int i, packed
+    cdef char *packed
+    cdef int i
     if n == 0:
         return
     put_byte(b, SELECT)
@@ -186,8 +187,7 @@ cdef void put_database(Writer *w, Kernel *k, uint32_t db) noexcept nogil:
                     buffer_add(b, &deadline, sizeof(int64_t))
                 packed = key_open(k, e)
                 put_value(b, k, e, &key, drain, w)
-                if packed:
-                    key_pack(k, e)
+                key_close(e, packed)
                 if b.n >= DRAINED:
                     drain(w)
             e = table_next(&k.db[places[i]].table, &at)

@@ -39,7 +39,7 @@ from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, read_int
 from crdtredis.commands.members cimport (find_first, find_members, member_live, member_name,
                                          read_count, read_member, read_members, read_pops,
                                          read_random, remove_member, remove_members,
-                                         reply_members_header, reply_random)
+                                         reply_members_header, reply_random, reply_size)
 from crdtredis.commands.scanning cimport Scan, scan_add, scan_matches, scan_members
 from crdtredis.commands.scored cimport (CH, GT, INCR, LT, NX, XX, Scored, add_scored, reply_scored,
                                         store_scored)
@@ -487,9 +487,7 @@ cdef void zpopmax(Call *c) noexcept nogil:
 
 # ---- reading -------------------------------------------------------------------------------------
 cdef void zcard(Call *c) noexcept nogil:
-    cdef Collection *z
-    if read_members(c, c.argv[1], T_ZSET, &z) != REFUSED:
-        reply_int(c.reply, z.live if z != NULL else 0)
+    reply_size(c, T_ZSET)
 
 
 cdef inline void reply_score(Call *c, Element *m) noexcept nogil:

@@ -200,6 +200,8 @@ cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
         if x.kind == REMOVE:
             return NULL
         e = key_new(k, &d.table, x.key)
+    if is_packed(e) and packed_write(k, op, x, e):
+        return e
     was_live = element_live(e)
     if x.kind == REMOVE:
         c = element_collection(k, e, x.type)

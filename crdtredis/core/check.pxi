@@ -202,7 +202,7 @@ cdef int check_kernel(Kernel *k) except -1:
     cdef size_t pos, live, expiring, subexpiring
     cdef Counted found
     cdef uint32_t i, timed
-    cdef int packed
+    cdef char *packed
     for db in range(DATABASES):
         d = &k.db[db]
         pos = live = timed = expiring = subexpiring = 0
@@ -248,7 +248,8 @@ cdef int check_kernel(Kernel *k) except -1:
             while c != NULL:
                 check_collection(k, db, c, &found)
                 c = c.next
-            assert not packed or key_pack(k, e), "packed what cannot be"
+            assert packed == NULL or may_pack(element_held(e)), "packed what cannot be"
+            key_close(e, packed)
         assert live == d.live, f"db {db}: {d.live} keys counted, {live} there"
         assert expiring == d.expiring, \
             f"db {db}: {d.expiring} deadlines counted, {expiring} there"

@@ -15,58 +15,6 @@ from libc.string cimport memcpy, memset
 from crdtredis.buffer cimport Span, buffer_free, span
 
 
-cdef Collection *element_collection(Kernel *k, Element *e, int type) noexcept nogil:
-    """What key e holds of this type, or NULL."""
-    cdef Collection *c
-    if is_packed(e) and packed_type(e) != type:
-        return NULL
-    c = element_collections(k, e)
-    while c != NULL and c.type != <uint32_t>type:
-        c = c.next
-    return c
-
-
-cdef Collection *collection_open(Kernel *k, Element *e, int type) noexcept nogil:
-    """The same, of E_ENTRY; a new one where there is none."""
-    cdef Collection *c = element_collection(k, e, type)
-    cdef const CollectionType *t = &types[type]
-    if c == NULL:
-        c = <Collection*>mem_zalloc(sizeof(Collection) + t.extra)
-        c.type = type
-        if t.open != NULL:
-            t.open(k, c)
-        k.streams.opened += type == T_STREAM
-        enter_collection(k, e, c)
-        pack_later(k, e)
-    return c
-
-
-cdef void enter_collection(Kernel *k, Element *e, Collection *c) noexcept nogil:
-    """Puts a new one under its key: the deadlines of fields right behind their hash, the head of a
-    stream right behind that."""
-    cdef Collection *first = element_collections(k, e)
-    cdef Collection **at = &first
-    cdef Collection *hash = element_collection(k, e, T_HASH)
-    if c.type == T_DEADLINES and hash != NULL:
-        at = &hash.next
-    elif c.type == T_STREAM_HEAD:
-        at = &element_collection(k, e, T_STREAM).next
-    elif c.type == T_GROUPS:
-        at = &element_collection(k, e, T_STREAM).next
-        if at[0] != NULL and at[0].type == T_STREAM_HEAD:
-            at = &at[0].next
-    elif c.type == T_HASH:
-        while at[0] != NULL and at[0].type != T_DEADLINES:
-            at = &at[0].next
-    c.next = at[0]
-    at[0] = c
-    element_put_collections(e, first)
-    if c.type == T_DEADLINES:
-        fields_of(c).hash = hash
-    elif c.type == T_HASH and c.next != NULL:
-        fields_of(c.next).hash = c
-
-
 cdef inline size_t collection_size(Collection *c) noexcept nogil:
     """Members, tombstones included, or elements."""
     return order_of(c).n if c.type == T_LIST else table_count(&c.table)

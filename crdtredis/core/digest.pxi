@@ -114,13 +114,12 @@ cdef void digest_key(void *arg, Element *e) noexcept nogil:
     """A TableVisit: every cell under a key."""
     cdef Digest *d = <Digest*>arg
     cdef Walk w
-    cdef int packed = key_open(d.k, e)
+    cdef char *packed = key_open(d.k, e)
     walk_key(&w, d.k, e)
     while walk_next_cell(&w):
         digest_place(d, &w, element_name(e))
     walk_end(&w)
-    if packed:
-        key_pack(d.k, e)
+    key_close(e, packed)
 
 
 cdef void digest_free(Digest *d) noexcept nogil:
@@ -198,7 +197,7 @@ cdef inline int was_scanned(Kernel *k, Element *e, uint64_t cursor) noexcept nog
 cdef void sum_key(void *arg, Element *e) noexcept nogil:
     """A TableVisit."""
     cdef Digesting *g = <Digesting*>arg
-    cdef Collection *c = NULL if is_packed(e) else element_held(e)
+    cdef Collection *c = element_unpacked(e)
     cdef Span key = element_name(e)
     cdef size_t elements = 1 + (packed_n(e) if is_packed(e) else 0)
     cdef uint32_t bucket

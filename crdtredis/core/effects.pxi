@@ -270,6 +270,13 @@ cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type
     return e
 
 
+cdef Element *written_member(Kernel *k, Element *e, int type, Span name) noexcept nogil:
+    """What an assign or a removal may have to list; of a packed key, nothing."""
+    if e == NULL or is_packed(e):
+        return NULL
+    return member_of(k, e, type, name, key_hash(k, name.p, name.n))
+
+
 cdef Element *member_of(Kernel *k, Element *e, int type, Span name, uint32_t hash) noexcept nogil:
     cdef Collection *c = element_collection(k, e, type) if e != NULL else NULL
     return table_find(&c.table, name.p, name.n, hash) if c != NULL else NULL
@@ -293,8 +300,7 @@ cdef Element *member_set(Kernel *k, uint32_t db, Span key, Element *e, int type,
     db = home_of(k, db, key, &e)
     begin_effect(k, &x, ASSIGN, db, key)
     x.value = value
-    return make_member(k, &x, e, member_of(k, e, type, name, key_hash(k, name.p, name.n)), type,
-                       name)
+    return make_member(k, &x, e, written_member(k, e, type, name), type, name)
 
 
 cdef Element *make_field_deadline(Kernel *k, uint32_t db, Span key, Element *e, Span name,
@@ -375,8 +381,7 @@ cdef Element *member_remove(Kernel *k, uint32_t db, Span key, Element *e, int ty
     cdef Effect x
     db = home_of(k, db, key, &e)
     begin_effect(k, &x, REMOVE, db, key)
-    return make_member(k, &x, e, member_of(k, e, type, name, key_hash(k, name.p, name.n)), type,
-                       name)
+    return make_member(k, &x, e, written_member(k, e, type, name), type, name)
 
 
 cdef Element *make_element(Kernel *k, Effect *x, Element *e) noexcept nogil:
@@ -388,6 +393,14 @@ cdef Element *make_element(Kernel *k, Effect *x, Element *e) noexcept nogil:
     x.type = T_LIST
     x.name = span(k.scratch.made.p, k.scratch.made.n)
     return make(k, x, e)
+
+
+cdef Element *make_element_at(Kernel *k, Effect *x, Element *e, size_t index) noexcept nogil:
+    cdef size_t views = k.packing.views.n
+    k.scratch.position.n = 0
+    list_position(element_view(k, e, T_LIST), index, &k.scratch.position)
+    k.packing.views.n = views
+    return make_element(k, x, e)
 
 
 cdef int list_place(Kernel *k, Collection *c, size_t index) noexcept nogil:
@@ -418,12 +431,13 @@ cdef int list_place(Kernel *k, Collection *c, size_t index) noexcept nogil:
 cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t index,
                           Span value) noexcept nogil:
     cdef Effect x
-    cdef Collection *c = NULL
+    cdef size_t views = k.packing.views.n
+    cdef int placed
     db = home_of(k, db, key, &e)
     turn_to(k, db >= HOME_DB)
-    if e != NULL:
-        c = element_collection(k, e, T_LIST)
-    if not list_place(k, c, index):
+    placed = list_place(k, element_view(k, e, T_LIST) if e != NULL else NULL, index)
+    k.packing.views.n = views
+    if not placed:
         return NULL                        # no op has been begun for it
     begin_effect(k, &x, ASSIGN, db, key)
     x.value = value
@@ -435,9 +449,7 @@ cdef Element *list_remove(Kernel *k, uint32_t db, Span key, Element *e,
     cdef Effect x
     db = home_of(k, db, key, &e)
     begin_effect(k, &x, REMOVE, db, key)
-    k.scratch.position.n = 0
-    list_position(element_collection(k, e, T_LIST), index, &k.scratch.position)
-    return make_element(k, &x, e)
+    return make_element_at(k, &x, e, index)
 
 
 cdef Element *list_set(Kernel *k, uint32_t db, Span key, Element *e, size_t index,
@@ -446,9 +458,7 @@ cdef Element *list_set(Kernel *k, uint32_t db, Span key, Element *e, size_t inde
     db = home_of(k, db, key, &e)
     begin_effect(k, &x, ASSIGN, db, key)
     x.value = value
-    k.scratch.position.n = 0
-    list_position(element_collection(k, e, T_LIST), index, &k.scratch.position)
-    return make_element(k, &x, e)
+    return make_element_at(k, &x, e, index)
 
 
 # ---- streams -------------------------------------------------------------------------------------

@@ -54,6 +54,11 @@ cdef inline int is_packed(Element *e) noexcept nogil:
     return (<size_t>element_held(e) & 2) != 0
 
 
+cdef inline Collection *element_unpacked(Element *e) noexcept nogil:
+    """What a key holds beside a string where that is not packed, or NULL."""
+    return NULL if is_packed(e) else element_held(e)
+
+
 cdef inline Cell *element_cell(Element *e) noexcept nogil:
     return <Cell*>&e.dot
 
@@ -129,20 +134,34 @@ cdef inline void *element_allocation(Element *e) noexcept nogil:
     return <char*>e + element_begin(e)
 
 
+cdef inline size_t element_size(uint32_t flags, size_t klen, size_t vlen) noexcept nogil:
+    """Bytes of an allocation."""
+    return element_before_key(flags) - (8 if are_short(flags, klen, vlen) else 0) + klen + vlen
+
+
+cdef inline Element *element_in(void *p, Span key, uint32_t hash, uint32_t flags,
+                                size_t vlen) noexcept nogil:
+    """As element_new, in room of element_size."""
+    cdef size_t before = element_before_key(flags)
+    cdef size_t begin = 8 if are_short(flags, key.n, vlen) else 0
+    cdef Element *e = <Element*>(<char*>p - begin)
+    memset(p, 0, before - begin)
+    e.hash = hash
+    e.meta = flags
+    element_put_lengths(e, key.n, vlen)
+    copy_span(<char*>e + before, key)
+    return e
+
+
 cdef Element *element_new(Kernel *k, Span key, uint32_t hash, uint32_t flags,
                           size_t vlen) noexcept nogil:
     """A detached element; pointer, cell and value are for the caller to fill (the first two are
     zero). hash: of a member."""
-    cdef size_t before = element_before_key(flags)
-    cdef size_t begin = 8 if are_short(flags, key.n, vlen) else 0
-    cdef size_t size = before - begin + key.n + vlen
-    cdef char *p = <char*>(mem_alloc(size) if flags & E_MEMBER else mem_alloc_kept(size))
-    cdef Element *e = <Element*>(p - begin)
-    memset(p, 0, before - begin)
-    e.hash = hash
-    e.meta = flags if flags & E_MEMBER else flags | first_access(k) << 8
-    element_put_lengths(e, key.n, vlen)
-    copy_span(<char*>e + before, key)
+    cdef size_t size = element_size(flags, key.n, vlen)
+    cdef void *p = mem_alloc(size) if flags & E_MEMBER else mem_alloc_kept(size)
+    cdef Element *e = element_in(p, key, hash, flags, vlen)
+    if not flags & E_MEMBER:
+        e.meta |= first_access(k) << 8
     return e
 
 

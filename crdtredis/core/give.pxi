@@ -499,13 +499,12 @@ cdef void visit_key(void *arg, Element *e) noexcept nogil:
     walked, and so is one of few elements that turns out to be more than a piece: what it gave
     until then it takes back, for the elements of a list are given in one walk (core/join.pxi)."""
     cdef Giving *g = <Giving*>arg
-    cdef int packed
+    cdef char *packed
     if g.some and not bucket_is_in(g.buckets, bucket_of(g.db, element_name(e))):
         return
     packed = key_open(g.k, e)
     give_open_key(g, e)
-    if packed:
-        key_pack(g.k, e)
+    key_close(e, packed)
 
 
 cdef void give_open_key(Giving *g, Element *e) noexcept nogil:

@@ -232,7 +232,8 @@ cdef struct Packing:
     Buffer opened           # keys whose collections were opened or unpacked, in that order,
     size_t at               # from here on
     Buffer made             # room for a packed one
-    Element *read           # the member that was read last
+    Buffer views            # packed ones as the running command reads them
+    uint32_t asked          # how often one was read or written
 
 # Watched keys: chains by hash.
 cdef struct Watched:

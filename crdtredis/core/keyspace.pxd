@@ -30,8 +30,12 @@ cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil
 cdef Element *key_random(Kernel *k, uint32_t db) noexcept nogil
 # The collection of this type when it is the visible one, else NULL.
 cdef Collection *key_collection(Kernel *k, Element *e, int type) noexcept nogil
+# The same to read it, and no more: good until the next command, or until the key changes.
+cdef Collection *key_view(Kernel *k, Element *e, int type) noexcept nogil
+# How many members or elements of this type clients see; 0 where it is not the visible one.
+cdef size_t key_size(Kernel *k, Element *e, int type) noexcept nogil
 # A member that clients see of a visible key of this type, to read it: good until the next call of
-# this, or until the key changes. NULL: there is none.
+# this or of key_view, or until the key changes. NULL: there is none.
 cdef Element *key_member(Kernel *k, Element *e, int type, Span name) noexcept nogil
 # one that clients see, of which there is one: O(1), but where fewer than MANY_LIVE are seen among
 # far more that are not, O(n)

@@ -184,6 +184,20 @@ cdef Collection *key_collection(Kernel *k, Element *e, int type) noexcept nogil:
     return element_collection(k, e, type) if key_type(k, e) == type else NULL
 
 
+cdef Collection *key_view(Kernel *k, Element *e, int type) noexcept nogil:
+    return element_view(k, e, type) if key_type(k, e) == type else NULL
+
+
+cdef size_t key_size(Kernel *k, Element *e, int type) noexcept nogil:
+    cdef Collection *c
+    if key_type(k, e) != type:
+        return 0
+    if is_packed(e):
+        return packed_n(e)
+    c = element_collection(k, e, type)
+    return c.live - members_lapsed(k, c)
+
+
 cdef Element *key_member(Kernel *k, Element *e, int type, Span name) noexcept nogil:
     if is_packed(e):
         return packed_member(k, e, name)
@@ -270,11 +284,9 @@ cdef Span member_view(Kernel *k, Element *m) noexcept nogil:
 cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil:
     cdef size_t n = mem_size(element_allocation(e))
     cdef Entry *x = element_entry(e)
-    cdef Collection *c = NULL
+    cdef Collection *c = element_unpacked(e)
     if is_packed(e):
         n += mem_size(element_packed(e))
-    else:
-        c = element_held(e)
     if e.meta & E_CELL:
         n += cell_memory(element_cell(e))
     if x != NULL:

@@ -211,6 +211,44 @@ cdef void list_take(const Applying *op, Collection *c, Block *b, size_t rank, ui
     block_free(b)
 
 
+cdef int list_write_packed(Kernel *k, const Applying *op, const Effect *x, Element *e,
+                           Span position) noexcept nogil:
+    """As packed_write: a new element behind the last of the page, or the removal of one of
+    several."""
+    cdef uint64_t dot = make_dot(op.slot, op.seq)
+    cdef Step *s = position_steps(position) + position_depth(position) - 1
+    cdef Buffer *to = &k.packing.made
+    cdef size_t n = packed_n(e)
+    cdef Place place
+    cdef Block *b
+    cdef uint32_t i
+    cdef int done = 0, found
+    if (k.joining or (x.kind == ASSIGN and (s.own != dot or x.value.n > PACKED_BYTES))
+            or is_opened_now(k)):
+        return 0
+    b = unpack_block(e, NULL)
+    if x.kind == ASSIGN:
+        place.offset = s.offset
+        place.own = s.own
+        place.index = s.own_index
+        done = of_run(b, position) and block_append(&b, &place, x.value)
+    elif b.n > 1 and compare_to_place(&k.actors, b, block_head(b), position) <= 0:
+        i = block_search(&k.actors, b, position, &found)
+        done = found and observed(op, s.own)
+        if done:
+            b = block_remove(b, i)
+    if done:
+        packed_head(to, T_LIST, b.n)
+        done = b.n <= PACKED_MEMBERS and pack_block(b, to) and to.n <= PACKED_BYTES
+    if done:
+        packed_free(e)
+        packed_put(e, to)
+        if x.kind == ASSIGN:
+            note_insert(k, op, n if b.direction > 0 else 0, n)
+    block_free(b)
+    return done
+
+
 cdef Element *apply_to_list(Kernel *k, const Applying *op, const Effect *x,
                             Element *e) noexcept nogil:
     """ASSIGN and REMOVE of an element: the effects on a cell, whose name is a position."""
@@ -229,6 +267,8 @@ cdef Element *apply_to_list(Kernel *k, const Applying *op, const Effect *x,
         if x.kind == REMOVE:
             return NULL
         e = key_new(k, &d.table, x.key)
+    if is_packed(e) and packed_type(e) == T_LIST and list_write_packed(k, op, x, e, position):
+        return e
     was_live = element_live(e)
     if x.kind == ASSIGN:
         e = open_collections(k, x.db, e)

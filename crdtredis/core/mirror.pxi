@@ -194,7 +194,7 @@ cdef void mirror_note(Kernel *k, const Effect *x, uint32_t hash, int before,
             what = DIRTY_DEADLINE
         elif (e != NULL and e.meta & E_ENTRY and x.type != T_LIST and x.type != T_STREAM
                 and key_type(k, e) == x.type
-                and element_collection(k, e, x.type).live > MIRROR_MEMBERS):
+                and key_size(k, e, x.type) > MIRROR_MEMBERS):
             what = DIRTY_MEMBER
             name = x.name
     mirror_lacks(k, x.key, hash, what, name)

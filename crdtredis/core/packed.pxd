@@ -8,8 +8,10 @@ cdef enum:
     PACK_MOST = 1 << 20     # that are remembered
     PACK_FEW = 1 << 10      # those that were opened last, where memory is lacking
 
-# For whoever comes to many keys: 1 where e was packed, and is to be packed again.
-cdef int key_open(Kernel *k, Element *e) noexcept nogil
+# For whoever comes to many keys and changes none: unpacks e, and returns the bytes, for key_close.
+# NULL: it was not packed.
+cdef char *key_open(Kernel *k, Element *e) noexcept nogil
+cdef void key_close(Element *e, char *p) noexcept nogil
 # 1 where what lies under the key is packed now
 cdef int key_pack(Kernel *k, Element *e) noexcept nogil
 # Packs about `most` small ones of those whose time has come, or behind which more than `kept` were

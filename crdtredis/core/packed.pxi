@@ -16,16 +16,23 @@
 # A list of one block is its head and the elements as they stand in its page, each behind its
 # length.
 #
-# Nothing is changed in this form: whoever asks for the collections of a key by element_collections
-# has them unpacked first, and the element stays where it is. A single member is read as it stands
-# (packed_member), and so is what is asked of many keys at once: which type, is it live, its memory;
-# the digest and the state as bytes unpack and pack again. What was opened or unpacked is
-# remembered, and packed when nobody has come to it for PACK_AFTER, or where more than PACK_KEPT
-# were opened since (PACK_FEW before any key is evicted for it); never while a command runs. So what
-# is in use is as it was, and a form means nothing: packing and unpacking give the same cells.
+# A form means nothing: packing and unpacking give the same cells, and every command does the same
+# to both.
 #
-# Not chosen: commands that work on the packed bytes. It would take a second way of doing all that
-# a member can undergo, for what unpacking costs: a microsecond for five members.
+#     one member is read      as it stands (packed_member)
+#     a command reads it      as a Collection in k.packing.views, which takes no allocation and is
+#                             good until the next command (element_view)
+#     a plain write           to a member, or at an end of a list, is one pass over the bytes
+#                             (packed_write; list_write_packed)
+#     all else                has it unpacked first (element_collections); the element stays where
+#                             it is
+#
+# What was unpacked is remembered, and packed when nobody has come to it for PACK_AFTER, or where
+# more than PACK_KEPT were opened since (PACK_FEW before any key is evicted for it); never while a
+# command runs. Of the reads and writes of packed ones each OPENED_OF-th unpacks: so what is in use
+# soon is as fast as it can be, and what is met once in a while stays packed, for unpacking and
+# packing again costs more than either. What looks at all keys and changes none (the digest, a state
+# as bytes) unpacks into allocations of its own, and puts the same bytes back (key_open).
 #
 # Only what is plain is packed: members that are one write each, under a key that holds one
 # collection.
@@ -42,6 +49,9 @@ cdef enum:
     PACKED_SPECIAL = 2
     PACKED_HEAD = 64        # bytes at most of what comes before a name or a value, and of a score
     QUEUE_SLACK = 1 << 16   # bytes that are moved up at once
+    VIEWS = 64 << 10        # bytes of k.packing.views,
+    VIEW_MOST = 8 << 10     # and of a view at most
+    OPENED_OF = 13          # no power of two, in which clients' patterns may go
 
 # A member as it is read.
 cdef struct PackedMember:
@@ -74,6 +84,46 @@ cdef inline size_t packed_n(Element *e) noexcept nogil:
     return element_packed(e)[1]
 
 
+cdef inline const char *packed_end(Element *e) noexcept nogil:
+    return element_packed(e) + mem_room(element_packed(e))
+
+
+cdef inline void packed_head(Buffer *to, int type, size_t n) noexcept nogil:
+    """Begins one."""
+    cdef char *p
+    to.n = 0
+    p = buffer_need(to, 2)
+    p[0] = <char>type
+    p[1] = <char>n
+    to.n = 2
+
+
+cdef inline void packed_put(Element *e, const Buffer *b) noexcept nogil:
+    cdef char *p = <char*>mem_alloc_kept(b.n)
+    memcpy(p, b.p, b.n)
+    element_put_collections(e, <Collection*>(p + 2))
+
+
+cdef inline void *view_alloc(Buffer *view, size_t n) noexcept nogil:
+    """n bytes, of what is left of a view; NULL: an allocation of their own."""
+    cdef char *p
+    if view == NULL:
+        return mem_alloc(n)
+    p = view.p + view.n
+    view.n += (n + 7) & ~<size_t>7
+    return p
+
+
+cdef inline Leaf *open_leaf(Collection *c, uint32_t n, Buffer *view) noexcept nogil:
+    """The one leaf, of n items, of the order of c, whose live ones have been counted."""
+    cdef Leaf *leaf = <Leaf*>view_alloc(view, sizeof(Leaf) + n * sizeof(Item))
+    memset(leaf, 0, sizeof(Leaf))
+    leaf.n = leaf.cap = n
+    order_of(c).root = leaf
+    order_of(c).n = c.live
+    return leaf
+
+
 cdef void packed_free(Element *e) noexcept nogil:
     """What lies under a packed key goes."""
     mem_free(element_packed(e))
@@ -91,17 +141,12 @@ cdef inline Place block_end(const Block *b) noexcept nogil:
     return place
 
 
-cdef int pack_list(Collection *c, Buffer *to) noexcept nogil:
+cdef int pack_block(const Block *b, Buffer *to) noexcept nogil:
     """0 where it cannot be."""
-    cdef OrderCursor at
-    cdef Item *item = order_at(order_of(c), 0, &at)
-    cdef Block *b = <Block*>item.e
     cdef Place end
     cdef uint32_t i, begin, n
     cdef char *p
-    if item.sort_key != c.live or not block_packed(b) or b.depth != 1:
-        return 0
-    if b.used - page_begin(b, b.begin) > PACKED_BYTES:
+    if not block_packed(b) or b.depth != 1 or b.used - page_begin(b, b.begin) > PACKED_BYTES:
         return 0
     end = block_end(b)
     if end.own != b.last.own or end.offset != b.last.offset or end.index != b.last.index:
@@ -125,16 +170,17 @@ cdef int pack_list(Collection *c, Buffer *to) noexcept nogil:
     return 1
 
 
-cdef void unpack_list(Kernel *k, Collection *c, const char *p, const char *end,
-                      uint32_t n) noexcept nogil:
+cdef Block *unpack_block(Element *e, Buffer *view) noexcept nogil:
+    """The block of a packed list."""
     cdef uint64_t v[6]
     cdef uint64_t size = 0
+    cdef const char *p = element_packed(e) + 2
+    cdef const char *end = packed_end(e)
     cdef int8_t direction = <int8_t>p[0]
     cdef uint8_t stride = <uint8_t>p[1]
-    cdef uint32_t i, used = 0
+    cdef uint32_t i, n = <uint32_t>packed_n(e), used = 0
     cdef const char *at
     cdef Block *b
-    cdef Item item
     p += 2
     for i in range(6):
         get_varint(&p, end, &v[i])
@@ -143,7 +189,7 @@ cdef void unpack_list(Kernel *k, Collection *c, const char *p, const char *end,
         get_varint(&at, end, &size)
         at += size
         used += <uint32_t>size
-    b = <Block*>mem_alloc(sizeof(Block) + ((used + 2 * n + 1) & ~<uint32_t>1))
+    b = <Block*>view_alloc(view, sizeof(Block) + ((used + 2 * n + 1) & ~<uint32_t>1))
     memset(b, 0, sizeof(Block))
     b.n = n
     b.cap = (used + 2 * n + 1) & ~<uint32_t>1
@@ -163,10 +209,7 @@ cdef void unpack_list(Kernel *k, Collection *c, const char *p, const char *end,
         b.used += <uint32_t>size
         page_end(b, i)[0] = <uint16_t>b.used
     b.last = block_end(b)
-    order_of(c).positions = &k.actors
-    item.sort_key = n
-    item.e = <Element*>b
-    order_insert_at(order_of(c), 0, item)
+    return b
 
 
 # ---- tables of members ---------------------------------------------------------------------------
@@ -177,46 +220,60 @@ cdef inline int is_integer(double score) noexcept nogil:
     return memcmp(&back, &score, sizeof(score)) == 0
 
 
-cdef int pack_member(Buffer *to, int type, Element *m, uint64_t *dot,
-                     uint64_t *stamp) noexcept nogil:
-    """0 where it cannot be. Dot and stamp: of the member before."""
-    cdef size_t n = element_klen(m), vlen = element_vlen(m)
-    cdef uint64_t head = <uint64_t>n << 2
-    cdef double score = 0
-    cdef int64_t whole
-    cdef char *p
-    if (m.meta & (E_PLAIN | E_MARKS) != E_PLAIN or (m.meta & E_BARE != 0) != (type == T_SET)
-            or n + vlen > PACKED_BYTES):
-        return 0
-    p = buffer_need(to, 2 * PACKED_HEAD + n + vlen)
-    if type == T_HASH and m.meta & E_KEEPS:
-        head |= PACKED_SPECIAL
-    elif type == T_ZSET:
-        memcpy(&score, element_value(m), 8)
-        if -1e15 < score < 1e15 and is_integer(score):
+cdef inline void packed_begin(PackedMember *m, const char *p, const char *end) noexcept nogil:
+    m.p = p
+    m.end = end
+    m.dot = m.stamp = 0
+
+
+cdef void put_member(Buffer *to, int type, const PackedMember *m,
+                     PackedMember *before) noexcept nogil:
+    """Appends a member; the dot and stamp of `before` become its own."""
+    cdef uint64_t head = <uint64_t>m.name.n << 2
+    cdef char *p = buffer_need(to, 2 * PACKED_HEAD + m.name.n + m.value.n)
+    if type == T_ZSET:
+        if -1e15 < m.score < 1e15 and is_integer(m.score):
             head |= PACKED_SPECIAL
-    if m.dot != dot[0] or element_stamp(m) != stamp[0]:
+    elif type == T_HASH and m.flags & E_KEEPS:
+        head |= PACKED_SPECIAL
+    if m.dot != before.dot or m.stamp != before.stamp:
         p = put_varint(p, head | PACKED_OTHER)
-        p = put_varint(p, zigzag(<int64_t>(m.dot - dot[0])))
+        p = put_varint(p, zigzag(<int64_t>(m.dot - before.dot)))
         if type != T_SET:
-            p = put_varint(p, zigzag(<int64_t>(element_stamp(m) - stamp[0])))
-        dot[0] = m.dot
-        stamp[0] = element_stamp(m)
+            p = put_varint(p, zigzag(<int64_t>(m.stamp - before.stamp)))
+        before.dot = m.dot
+        before.stamp = m.stamp
     else:
         p = put_varint(p, head)
-    memcpy(p, element_key(m), n)
-    p += n
+    copy_span(p, m.name)
+    p += m.name.n
     if type == T_HASH:
-        p = put_varint(p, vlen)
-        memcpy(p, element_value(m), vlen)
-        p += vlen
+        p = put_varint(p, m.value.n)
+        copy_span(p, m.value)
+        p += m.value.n
     elif head & PACKED_SPECIAL:
-        p = put_varint(p, zigzag(<int64_t>score))
+        p = put_varint(p, zigzag(<int64_t>m.score))
     elif type == T_ZSET:
-        memcpy(p, &score, 8)
+        memcpy(p, &m.score, 8)
         p += 8
     to.n = p - to.p
-    return 1
+
+
+cdef int pack_member(Buffer *to, int type, Element *m, PackedMember *before) noexcept nogil:
+    """0 where it cannot be."""
+    cdef PackedMember x
+    if (m.meta & (E_PLAIN | E_MARKS) != E_PLAIN or (m.meta & E_BARE != 0) != (type == T_SET)
+            or element_klen(m) + element_vlen(m) > PACKED_BYTES):
+        return 0
+    x.dot = m.dot
+    x.stamp = element_stamp(m)
+    x.flags = m.meta
+    x.name = element_name(m)
+    x.value = element_content(m)
+    if type == T_ZSET:
+        memcpy(&x.score, x.value.p, 8)
+    put_member(to, type, &x, before)
+    return to.n <= PACKED_BYTES
 
 
 cdef int pack_members(Collection *c, Buffer *to) noexcept nogil:
@@ -224,18 +281,19 @@ cdef int pack_members(Collection *c, Buffer *to) noexcept nogil:
     cdef OrderCursor at
     cdef Item *item = NULL
     cdef Element *m
-    cdef uint64_t dot = 0, stamp = 0
+    cdef PackedMember before
     cdef size_t pos = 0
+    packed_begin(&before, NULL, NULL)
     if c.type == T_ZSET:
         item = order_at(order_of(c), 0, &at)
-        while item != NULL and pack_member(to, T_ZSET, item.e, &dot, &stamp):
+        while item != NULL and pack_member(to, T_ZSET, item.e, &before):
             item = order_next(&at)
         return item == NULL
     while True:
         m = table_next(&c.table, &pos)
         if m == NULL:
             return 1
-        if not pack_member(to, c.type, m, &dot, &stamp):
+        if not pack_member(to, c.type, m, &before):
             return 0
 
 
@@ -268,70 +326,129 @@ cdef void packed_next(int type, PackedMember *m) noexcept nogil:
         m.value = span(<const char*>&m.score, 8)
 
 
-cdef Element *packed_element(Kernel *k, const PackedMember *m, uint32_t hash) noexcept nogil:
-    cdef Element *e = element_new(k, m.name, hash, m.flags, m.value.n)
+cdef Element *packed_element(Kernel *k, const PackedMember *m, uint32_t hash,
+                             Buffer *view) noexcept nogil:
+    cdef void *p = view_alloc(view, element_size(m.flags, m.name.n, m.value.n))
+    cdef Element *e = element_in(p, m.name, hash, m.flags, m.value.n)
     e.dot = m.dot
     element_put_stamp(e, m.stamp)
     copy_span(element_value(e), m.value)
     return e
 
 
-cdef inline void packed_begin(PackedMember *m, const char *p, const char *end) noexcept nogil:
-    m.p = p
-    m.end = end
-    m.dot = m.stamp = 0
-
-
-cdef void unpack_members(Kernel *k, Collection *c, const char *p, const char *end,
-                         uint32_t n) noexcept nogil:
+cdef void unpack_members(Kernel *k, Collection *c, Element *of, Buffer *view) noexcept nogil:
+    """The members that lie packed under `of`. In a view they have the same order as where they are
+    unpacked: who asks for HKEYS and then for HVALS may meet both."""
     cdef PackedMember m
-    cdef uint32_t i
-    cdef Leaf *leaf = NULL
+    cdef uint32_t i, n = <uint32_t>c.live
+    cdef size_t slots = slots_for(n)
+    cdef Leaf *leaf = open_leaf(c, n, view) if c.type == T_ZSET else NULL
     cdef Element *e
-    packed_begin(&m, p, end)
-    table_reserve(&c.table, n)
-    if c.type == T_ZSET:
-        leaf = leaf_new(n)
-        leaf.n = n
-        order_of(c).root = leaf
-        order_of(c).n = n
+    packed_begin(&m, element_packed(of) + 2, packed_end(of))
+    if view != NULL:
+        c.table.array.slots = <uint64_t*>view_alloc(view, slots * sizeof(uint64_t))
+        memset(c.table.array.slots, 0, slots * sizeof(uint64_t))
+        c.table.array.mask = <uint32_t>slots - 1 if n > FEW else 0
+    else:
+        table_reserve(&c.table, n)
     for i in range(n):
         packed_next(c.type, &m)
-        e = packed_element(k, &m, key_hash(k, m.name.p, m.name.n))
+        e = packed_element(k, &m, key_hash(k, m.name.p, m.name.n), view)
         table_put(&c.table, e)
         if leaf != NULL:
             leaf_items(leaf)[i].sort_key = score_sort_key(m.score)
             leaf_items(leaf)[i].e = e
 
 
+cdef inline int is_named(const PackedMember *m, Span name) noexcept nogil:
+    return m.name.n == name.n and (name.n == 0 or memcmp(m.name.p, name.p, name.n) == 0)
+
+
 cdef Element *packed_member(Kernel *k, Element *e, Span name) noexcept nogil:
-    """A member under a packed key, to read it: good until the next call. NULL: there is none."""
+    """A member under a packed key, to read it: good until the next call or view. NULL: there is
+    none."""
+    cdef Buffer *views = &k.packing.views
+    cdef size_t begin = views.n
     cdef PackedMember m
+    cdef Element *found
     cdef uint32_t i
-    cdef Element **read = &k.packing.read
-    packed_begin(&m, element_packed(e) + 2, element_packed(e) + mem_room(element_packed(e)))
+    packed_begin(&m, element_packed(e) + 2, packed_end(e))
     for i in range(<uint32_t>packed_n(e)):
         packed_next(packed_type(e), &m)
-        if m.name.n == name.n and memcmp(m.name.p, name.p, name.n) == 0:
-            packed_read_free(k)
-            read[0] = packed_element(k, &m, 0)
-            return read[0]
+        if is_named(&m, name):
+            buffer_need(views, VIEWS - begin)
+            found = packed_element(k, &m, 0, views)
+            views.n = begin
+            return found
     return NULL
 
 
-cdef void packed_read_free(Kernel *k) noexcept nogil:
-    if k.packing.read != NULL:
-        element_free(k.packing.read)
-        k.packing.read = NULL
+cdef inline int is_opened_now(Kernel *k) noexcept nogil:
+    """Of those that come to what is packed: does this one unpack it?"""
+    k.packing.asked += 1
+    return k.packing.asked % OPENED_OF == 0
+
+
+cdef int stands_before(const PackedMember *a, const PackedMember *b) noexcept nogil:
+    """In a sorted set."""
+    cdef uint64_t first = score_sort_key(a.score), second = score_sort_key(b.score)
+    cdef size_t n = min(a.name.n, b.name.n)
+    cdef int r = memcmp(a.name.p, b.name.p, n) if n else 0
+    if first != second:
+        return first < second
+    return r < 0 if r else a.name.n < b.name.n
+
+
+cdef int packed_write(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+    """ASSIGN or REMOVE of a member under packed key e, as they are applied to what is unpacked: 1.
+    0, and nothing has changed: it has to be unpacked, since a member that op had not observed is in
+    the way, or nothing would be left, or too much."""
+    cdef Buffer *to = &k.packing.made
+    cdef PackedMember m, new, before
+    cdef int type = packed_type(e), found = 0, put = x.kind == REMOVE
+    cdef uint32_t i, n = <uint32_t>packed_n(e)
+    if (x.kind == INCREMENT or x.type != type or k.joining or is_opened_now(k)
+            or x.name.n + x.value.n > PACKED_BYTES):
+        return 0
+    packed_begin(&m, element_packed(e) + 2, packed_end(e))
+    packed_begin(&before, NULL, NULL)
+    new.dot = make_dot(op.slot, op.seq)
+    new.stamp = op.stamp if type != T_SET else 0
+    new.flags = E_KEEPS if type == T_HASH and x.keep else 0
+    new.name = x.name
+    new.value = x.value
+    if type == T_ZSET and not put:
+        memcpy(&new.score, x.value.p, 8)
+    packed_head(to, type, n)
+    for i in range(n):
+        packed_next(type, &m)
+        if is_named(&m, x.name):
+            if not observed(op, m.dot):
+                return 0
+            found = 1
+            if not put and type != T_ZSET:
+                put_member(to, type, &new, &before)
+                put = 1
+            continue
+        if not put and type == T_ZSET and stands_before(&new, &m):
+            put_member(to, type, &new, &before)
+            put = 1
+        put_member(to, type, &m, &before)
+    if not put:
+        put_member(to, type, &new, &before)
+    if x.kind == REMOVE:
+        n -= found
+    else:
+        n += not found
+    if n == 0 or n > PACKED_MEMBERS or to.n > PACKED_BYTES:
+        return 0
+    to.p[1] = <char>n
+    packed_free(e)
+    packed_put(e, to)
+    return 1
 
 
 # ---- both ----------------------------------------------------------------------------------------
-
-cdef inline size_t packed_extra(int type) noexcept nogil:
-    """Bytes that follow a Collection."""
-    return (sizeof(Order) if type == T_ZSET
-            else sizeof(Order) + 2 * sizeof(uint64_t) if type == T_LIST else 0)
-
 
 cdef inline int may_pack(const Collection *c) noexcept nogil:
     return (c != NULL and c.next == NULL and 0 < c.live <= PACKED_MEMBERS and c.cells == 0
@@ -344,53 +461,65 @@ cdef int key_pack(Kernel *k, Element *e) noexcept nogil:
     cdef Collection *c = element_held(e)
     cdef Buffer *b = &k.packing.made
     cdef OrderCursor at
-    cdef char head[2]
-    cdef char *p
+    cdef Block *block
     if is_packed(e):
         return 1
     if not may_pack(c):
         return 0
-    head[0] = <char>c.type
-    head[1] = <char>c.live
-    b.n = 0
-    buffer_add(b, head, 2)
-    if not (pack_list(c, b) if c.type == T_LIST else pack_members(c, b)) or b.n > PACKED_BYTES:
-        return 0
-    p = <char*>mem_alloc_kept(b.n)
-    memcpy(p, b.p, b.n)
+    packed_head(b, c.type, c.live)
     if c.type == T_LIST:
-        block_free(<Block*>order_at(order_of(c), 0, &at).e)
-    if c.type == T_LIST or c.type == T_ZSET:
-        order_free(order_of(c))
-    table_clear(&c.table, free_visited, NULL)
-    if c.written != NULL:
-        vector_free(c.written)
-        mem_free(c.written)
-    mem_free(c)
-    element_put_collections(e, <Collection*>(p + 2))
+        block = <Block*>order_at(order_of(c), 0, &at).e
+        if block.n != c.live or not pack_block(block, b):
+            return 0
+    elif not pack_members(c, b):
+        return 0
+    if b.n > PACKED_BYTES:
+        return 0
+    collection_free(c)
+    packed_put(e, b)
     return 1
 
 
-cdef Collection *key_unpack(Kernel *k, Element *e) noexcept nogil:
-    cdef char *p = element_packed(e)
-    cdef const char *end = p + mem_room(p)
-    cdef Collection *c = <Collection*>mem_zalloc(sizeof(Collection) + packed_extra(p[0]))
-    c.type = <uint32_t>p[0]
-    c.live = <size_t>p[1]
-    if c.type == T_LIST:
-        unpack_list(k, c, p + 2, end, <uint32_t>c.live)
+cdef Collection *packed_open(Kernel *k, Element *e, Buffer *view) noexcept nogil:
+    """What lies packed under e, unpacked; NULL: into allocations of its own."""
+    cdef int type = packed_type(e)
+    cdef size_t size = sizeof(Collection) + types[type].extra
+    cdef Collection *c = <Collection*>view_alloc(view, size)
+    cdef Leaf *leaf
+    memset(c, 0, size)
+    c.type = type
+    c.live = packed_n(e)
+    if types[type].open != NULL:
+        types[type].open(k, c)
+    if type == T_LIST:
+        leaf = open_leaf(c, 1, view)
+        leaf_items(leaf)[0].sort_key = c.live
+        leaf_items(leaf)[0].e = <Element*>unpack_block(e, view)
     else:
-        unpack_members(k, c, p + 2, end, <uint32_t>c.live)
-    mem_free(p)
+        unpack_members(k, c, e, view)
+    return c
+
+
+cdef Collection *key_unpack(Kernel *k, Element *e) noexcept nogil:
+    cdef Collection *c = packed_open(k, e, NULL)
+    mem_free(element_packed(e))
     element_put_collections(e, c)
     return c
 
 
-cdef int key_open(Kernel *k, Element *e) noexcept nogil:
+cdef char *key_open(Kernel *k, Element *e) noexcept nogil:
+    cdef char *p
     if not is_packed(e):
-        return 0
-    key_unpack(k, e)
-    return 1
+        return NULL
+    p = element_packed(e)
+    element_put_collections(e, packed_open(k, e, NULL))
+    return p
+
+
+cdef void key_close(Element *e, char *p) noexcept nogil:
+    if p != NULL:
+        collection_free(element_held(e))
+        element_put_collections(e, <Collection*>(p + 2))
 
 
 cdef Collection *element_collections(Kernel *k, Element *e) noexcept nogil:
@@ -399,6 +528,69 @@ cdef Collection *element_collections(Kernel *k, Element *e) noexcept nogil:
         return element_held(e)
     pack_later(k, e)
     return key_unpack(k, e)
+
+
+cdef Collection *element_collection(Kernel *k, Element *e, int type) noexcept nogil:
+    """What key e holds of this type, or NULL."""
+    cdef Collection *c
+    if is_packed(e) and packed_type(e) != type:
+        return NULL
+    c = element_collections(k, e)
+    while c != NULL and c.type != <uint32_t>type:
+        c = c.next
+    return c
+
+
+cdef Collection *element_view(Kernel *k, Element *e, int type) noexcept nogil:
+    """The same to read it, and no more: what is packed is good until the next command, and is
+    unpacked where there is no room for another view, and now and then."""
+    cdef Buffer *views = &k.packing.views
+    if (not is_packed(e) or packed_type(e) != type or views.n + 2 * VIEW_MOST > VIEWS
+            or is_opened_now(k)):
+        return element_collection(k, e, type)
+    buffer_need(views, VIEWS - views.n)
+    return packed_open(k, e, views)
+
+
+cdef Collection *collection_open(Kernel *k, Element *e, int type) noexcept nogil:
+    """The same, of E_ENTRY; a new one where there is none."""
+    cdef Collection *c = element_collection(k, e, type)
+    cdef const CollectionType *t = &types[type]
+    if c == NULL:
+        c = <Collection*>mem_zalloc(sizeof(Collection) + t.extra)
+        c.type = type
+        if t.open != NULL:
+            t.open(k, c)
+        k.streams.opened += type == T_STREAM
+        enter_collection(k, e, c)
+        pack_later(k, e)
+    return c
+
+
+cdef void enter_collection(Kernel *k, Element *e, Collection *c) noexcept nogil:
+    """Puts a new one under its key: the deadlines of fields right behind their hash, the head of a
+    stream right behind that."""
+    cdef Collection *first = element_collections(k, e)
+    cdef Collection **at = &first
+    cdef Collection *hash = element_collection(k, e, T_HASH)
+    if c.type == T_DEADLINES and hash != NULL:
+        at = &hash.next
+    elif c.type == T_STREAM_HEAD:
+        at = &element_collection(k, e, T_STREAM).next
+    elif c.type == T_GROUPS:
+        at = &element_collection(k, e, T_STREAM).next
+        if at[0] != NULL and at[0].type == T_STREAM_HEAD:
+            at = &at[0].next
+    elif c.type == T_HASH:
+        while at[0] != NULL and at[0].type != T_DEADLINES:
+            at = &at[0].next
+    c.next = at[0]
+    at[0] = c
+    element_put_collections(e, first)
+    if c.type == T_DEADLINES:
+        fields_of(c).hash = hash
+    elif c.type == T_HASH and c.next != NULL:
+        fields_of(c.next).hash = c
 
 
 # ---- when ----------------------------------------------------------------------------------------

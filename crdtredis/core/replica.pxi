@@ -110,7 +110,7 @@ cdef class Replica:
         buffer_free(&k.open.effects)
         buffer_free(&k.open.other.effects)
         buffer_free(&k.home.patterns)
-        packed_read_free(k)
+        buffer_free(&k.packing.views)
         buffer_free(&k.packing.opened)
         buffer_free(&k.packing.made)
         buffer_free(&k.scratch.listed)

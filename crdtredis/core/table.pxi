@@ -476,14 +476,21 @@ cdef void table_swap(Table *t, Element *old, Element *new) noexcept nogil:
                                    | <uint64_t>new)
 
 
-cdef void table_reserve(Table *t, uint32_t n) noexcept nogil:
+cdef size_t slots_for(uint32_t n) noexcept nogil:
+    """How many table_reserve opens."""
     cdef size_t capacity = FIRST_CAPACITY
     if n <= FEW:
-        t.array.slots = <uint64_t*>mem_alloc(n * sizeof(uint64_t))
-        return
+        return n
     while table_limit(capacity) < n:
         capacity *= 2
-    array_open(&t.array, capacity)
+    return capacity
+
+
+cdef void table_reserve(Table *t, uint32_t n) noexcept nogil:
+    if n <= FEW:
+        t.array.slots = <uint64_t*>mem_alloc(n * sizeof(uint64_t))
+    else:
+        array_open(&t.array, slots_for(n))
 
 
 cdef void table_put(Table *t, Element *e) noexcept nogil:

@@ -94,7 +94,7 @@ cdef int collect_place(Kernel *k, Buffer *keys, Buffer *found, int *most) noexce
     cdef int live
     for i in range(keys.n // sizeof(Element*)):
         e = (<Element**>keys.p)[i]
-        c = NULL if is_packed(e) else element_held(e)
+        c = element_unpacked(e)
         if left == 0:
             k.search.place += 1
             if e.meta & E_CELL and has_tombstone(element_cell(e)):

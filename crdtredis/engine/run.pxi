@@ -95,6 +95,7 @@ cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *ar
     c.db = client.db
     c.dispatch = d
     c.changes = -1
+    d.kernel.packing.views.n = 0
     if cmd.flags & C_WRITE:
         op_begin(d.kernel)
         # What one effect may hold of the arguments. The handler asks for what more it makes.
