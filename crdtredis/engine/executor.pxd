@@ -13,6 +13,7 @@ cdef class Native:
 cdef Native native(NativeHandler f, ReadsOnly reads_only=*)
 
 cdef class Executor:
+    cdef object __weakref__
     cdef Dispatch d
     cdef readonly Replica replica
     cdef public object server

@@ -10,6 +10,8 @@ from libc.string cimport memcmp, memcpy, memset
 
 from crdtredis._core cimport PRODUCED_MOST, PRODUCED_SECONDS, T_HASH, T_SET, T_ZSET, Replica
 from crdtredis.buffer cimport Buffer, Span, buffer_free, need_memory, span
+import weakref
+
 from crdtredis import audit
 from crdtredis.acl import Users
 from crdtredis.commands import table
@@ -209,7 +211,9 @@ cdef class Executor:
         self.default_account = Account(b"default")
         self.default_account.d = &self.d
         self.d.default_user = &self.default_account.u
-        self.users = Users(self.specs, self.default_account, self.tell_denials)
+        # users that refer to what holds them would keep the replica until the collector comes
+        tell = weakref.WeakMethod(self.tell_denials)
+        self.users = Users(self.specs, self.default_account, lambda: (tell() or int)())
         self.set_slowlog(10000, 128)
         self.set_slowlog(1 << 20, 128, COST_REQUEST)
         self.set_slowlog(1 << 20, 128, COST_REPLY)

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import threading
 import time
+import tracemalloc
 
 import pytest
 from aiohttp import web
@@ -280,6 +281,23 @@ def test_handshakes_that_do_not_come_are_counted(site, certificate):
         assert is_ended(c)              # the last ones after their time
         c.close()
     s.until(lambda: not s.listener.open)
+
+
+def test_a_handshake_that_does_not_come_takes_little_memory(site, certificate):
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    s = site(limit=64, tls=tls, timeouts=Timeouts(headers=LONG))
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        silent = [s.connect() for _ in range(50)]
+        s.until(lambda: sum(c.begun for c in list(s.listener.open)) == 50)
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), s.loop).result(LONG)
+        assert tracemalloc.get_traced_memory()[0] - before < 50 * (128 << 10)
+    finally:
+        tracemalloc.stop()
+    for c in silent:
+        c.close()
 
 
 def test_out_of_descriptors_is_no_end(site):
