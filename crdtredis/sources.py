@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from crdtredis import redisconf
-from crdtredis.kinds import Bool, Items, UserLines
+from crdtredis.kinds import Bool, Int, Items, UserLines
 from crdtredis.settings import BY_FLAG, BY_PUBLIC, SETTINGS, Setting
 
 NEAR_MOST = 64                          # characters
@@ -180,6 +181,7 @@ def parse_redis_conf(text: str, path: str) -> tuple[dict[str, tuple[str, str]], 
     values: dict[str, tuple[str, str]] = {}
     passed: list[str] = []
     strange: list[str] = []
+    reduced: list[str] = []
     faults: list[Fault] = []
     try:
         lines = redisconf.read(path, text)
@@ -213,10 +215,15 @@ def parse_redis_conf(text: str, path: str) -> tuple[dict[str, tuple[str, str]], 
         elif len(line.words) != 1 and not setting.is_list:
             faults.append(Fault(line.directive, line.origin,
                                 f"expected one word, {setting.kind.expected}"))
+        elif (isinstance(setting.kind, Int) and re.fullmatch("[0-9]{1,9}", joined)
+                and setting.kind.high < int(joined) <= redisconf.MOST.get(line.directive, 0)):
+            values[setting.name] = str(setting.kind.high), line.origin
+            reduced.append(f"{line.directive} {joined} to {setting.kind.high}")
         else:
             values[setting.name] = joined, line.origin
     if faults:
         raise ConfigError(faults)
     parts = [f"{what}: {', '.join(found)}" for what,
-             found in (("without effect here", passed), ("not known", strange)) if found]
+             found in (("without effect here", passed), ("not known", strange),
+                       ("reduced", reduced)) if found]
     return values, [f"file {path}: {'; '.join(parts)}"] if parts else []

@@ -134,11 +134,16 @@ def test_io_threads(tmp_path):
     config = load(tmp_path, "io-threads 4\nio-threads-do-reads yes\n")
     assert config.io_threads == 4 and "io-threads-do-reads" in str(config.warnings)
     assert load(tmp_path, "").io_threads == 1
+    for n in (65, 128):
+        config = load(tmp_path, f"io-threads {n}\nhz 20\n")
+        assert config.io_threads == 64 and config.hz == 20
+        assert f"reduced: io-threads {n} to 64" in str(config.warnings)
 
 
 @pytest.mark.parametrize("line, part", [
     ("io-threads 0", "expected a whole number from 1 to 64"),
-    ("io-threads 65", "expected a whole number from 1 to 64"),
+    ("io-threads 129", "expected a whole number from 1 to 64"),
+    ("io-threads -1", "expected a whole number from 1 to 64"),
     ("port x", "expected a whole number"), ("port 1 2", "expected one word"),
     ("maxmemory", "expected one word"),
     ("loglevel loud", "expected one of"),
