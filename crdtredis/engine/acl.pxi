@@ -300,7 +300,7 @@ cdef void acl_note(Dispatch *d, Client *client, Command *cmd, int denied, int co
     cdef Denial one
     what.n = min(what.n, <size_t>ACL_OBJECT)
     one.client = client
-    one.command = cmd
+    one.command = client.command            # EXEC or EVAL, where that runs it
     one.denied = denied
     one.context = context
     one.count = 1

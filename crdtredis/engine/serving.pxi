@@ -139,16 +139,22 @@ cdef void refuse_readers(Dispatch *d, Watch *watch) noexcept nogil:
 
 
 cdef int denied_when_served(Dispatch *d, Client *client, int argc) noexcept nogil:
-    """1 when the user may not run any more what it waits with: the wait ends."""
+    """1 when the user may not run any more what it waits with: the wait ends, and counts as a call
+    that was rejected, not as one that failed."""
+    cdef Command *cmd = client.command
+    cdef uint64_t failed = cmd.failed
     cdef char text[512]
     cdef int at
-    cdef int denied = acl_check(d, client, client.command, d.waiting.argv, argc, &at)
+    cdef int denied = acl_check(d, client, cmd, d.waiting.argv, argc, &at)
     if denied == DENIED_NOTHING:
         return 0
-    client.command.rejected += 1
-    acl_note(d, client, client.command, denied, ACL_TOPLEVEL, d.waiting.argv, at)
-    acl_text(text, sizeof(text), client, client.command, denied)
+    cmd.rejected += 1
+    if cmd.calls:                       # unless CONFIG RESETSTAT came in between
+        cmd.calls -= 1
+    acl_note(d, client, cmd, denied, ACL_TOPLEVEL, d.waiting.argv, at)
+    acl_text(text, sizeof(text), client, cmd, denied)
     give_up(d, client, text)
+    cmd.failed = failed
     return 1
 
 

@@ -345,6 +345,8 @@ def test_who_waits_is_asked_again_when_served(c):
     c("RPUSH", "m", "x")
     assert u.session.take_replies() == f"-{command_refused('u', 'blpop')}\r\n".encode()
     assert b"x" in other.session.take_replies() and c("EXISTS", "m") == 0
+    calls, _, rejected, failed = c.executor.command_stats()["blpop"]
+    assert (calls, rejected, failed) == (1, 1, 0)
 
 
 def test_channels(c):
@@ -415,7 +417,9 @@ def test_log(c):
                                (b"command", b"multi", b"del", b"u", 1),
                                (b"command", b"toplevel", b"set", b"u", 1),
                                (b"key", b"toplevel", b"o", b"u", 2)]
-    assert b" user=u " in rows[-1][b"client-info"] and b" cmd=get " in rows[-1][b"client-info"]
+    assert b" user=u " in rows[-1][b"client-info"]
+    assert [re.search(rb" cmd=(\w+) ", r[b"client-info"])[1] for r in rows] == [
+        b"auth", b"eval", b"del", b"set", b"get"]
     assert c.executor.users.refused == {"auth": 1, "cmd": 2, "key": 3, "channel": 0,
                                         "tls_cert": 0}
     c.executor.users.limit_log(2)

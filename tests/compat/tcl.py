@@ -11,7 +11,9 @@ its src/: built there, or links to installed ones) and name it:
     python -m tests.compat.tcl PATH --peer                # a second replica must agree each time
 
 Each unit gets a fresh server, since the units of the suite leave settings behind, and runs in the
-suite's mode for external servers, without the tests that want DEBUG or a Redis-style replica. Of a
+suite's mode for external servers, without the tests that want DEBUG or a Redis-style replica. Those
+of OWN start their servers themselves, with configurations and files of users of their own; `tls`
+is of them, and speaks TLS (Debian: tcl-tls) with certificates that the suite makes. Of a
 unit it prints how many tests passed, failed, were not run (skipped, since they would hang, or never
 reached, since an exception ends a block of tests) and were not meant for external servers, and each
 failure that `tcl_differences.py` does not justify. A justified failure that passes is reported too:
@@ -24,12 +26,14 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.compat.tcl_differences import DIFFERENCES, HANGING, UNITS, WITHOUT_ENCODINGS
-from tests.real.cluster import Cluster, Process, Reference, stop_all
+from tests.compat.tcl_differences import DIFFERENCES, HANGING, OWN, UNITS, WITHOUT_ENCODINGS
+from tests.real.cluster import ROOT, Cluster, Process, Reference, stop_all
 from tests.respclient import ReplyError
 
 LINE = re.compile(r"\[(ok|err|ignore|skip|exception|TIMEOUT)\]:? ?(.*)")
@@ -79,19 +83,43 @@ def read(output: str) -> Outcome:
     return found
 
 
-def run(suite: Path, unit: str, server: Process, skip: list[str],
-        timeout: int) -> tuple[Outcome, str]:
-    """Run one unit against a running server. `timeout` is in seconds, of one test."""
-    argv = ["./runtest", "--host", "127.0.0.1", "--port", str(server.port), "--durable", "--tags",
-            "-needs:debug -needs:repl",
+def stand_in(suite: Path, folder: Path) -> Path:
+    """The suite once more, in this folder, with our server as its redis-server."""
+    for name in ("runtest", "tests", "utils"):
+        (folder / name).symlink_to(suite / name)
+    (folder / "src").mkdir()
+    for name in ("redis-cli", "redis-benchmark"):
+        (folder / "src" / name).symlink_to(suite / "src" / name)
+    server = folder / "src/redis-server"
+    server.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" PYTHONUNBUFFERED=1 exec "{sys.executable}" '
+                      '-m tests.compat.tcl_server "$@"\n')
+    server.chmod(0o755)
+    return folder
+
+
+def run(suite: Path, unit: str, server: Process | None, skip: list[str], timeout: int,
+        reference: bool = False) -> tuple[Outcome, str]:
+    """Run one unit against a running server, or (None) servers that it starts. `timeout` is in
+    seconds, of one test."""
+    argv = ["./runtest", "--durable", "--tags", "-needs:debug -needs:repl",
             "--timeout", str(timeout), "--baseport", str(21111 + 80 * (os.getpid() % 100)),
             "--single", unit if unit.startswith("integration/") else f"unit/{unit}"]
+    if server is not None:
+        argv += ["--host", "127.0.0.1", "--port", str(server.port)]
+    if unit == "tls":
+        argv.append("--tls")
+        if not (suite / "tests/tls/redis.dh").exists():
+            subprocess.run(["utils/gen-test-certs.sh"], cwd=suite, check=True, capture_output=True)
     if unit in WITHOUT_ENCODINGS:
         argv.append("--ignore-encoding")
     for name in skip:
         argv += ["--skiptest", f"/^{name}$"]
-    done = subprocess.run(argv, cwd=suite, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, check=False)
+    with ExitStack() as stack:
+        if server is None and not reference:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="crdt-redis-suite-"))
+            suite = stand_in(suite, Path(folder))
+        done = subprocess.run(argv, cwd=suite, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, check=False)
     text = done.stdout.decode("utf-8", "replace")
     return read(text), text
 
@@ -139,16 +167,18 @@ def main() -> int:
     try:
         for unit in a.units or UNITS:
             cluster = Cluster(2 if a.peer else 1, appendfsync="no", enable_debug_command="yes")
-            server = (Reference("--save", "", "--enable-protected-configs", "yes").start()
+            own = unit in OWN
+            server = (None if own else
+                      Reference("--save", "", "--enable-protected-configs", "yes").start()
                       if a.reference else cluster.start()[0])
             hanging = [] if a.reference else HANGING.get(unit, [])
-            found, text = run(a.suite.resolve(), unit, server, hanging, a.timeout)
+            found, text = run(a.suite.resolve(), unit, server, hanging, a.timeout, a.reference)
             if a.keep:
                 a.keep.mkdir(parents=True, exist_ok=True)
                 (a.keep / f"{unit.replace('/', '-')}.txt").write_text(text)
-            alive = server.process.poll() is None
-            differ = agree(cluster) if a.peer and alive else ""
-            for s in (server, *cluster):
+            alive = own or server.process.poll() is None
+            differ = agree(cluster) if a.peer and alive and not own else ""
+            for s in (*([] if own else [server]), *cluster):
                 s.dispose()
             reasons = {name: None if a.reference else justified(unit, name)
                        for name in found.failed}
