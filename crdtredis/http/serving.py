@@ -5,7 +5,7 @@ can open connections and then say nothing, or half a request, or read no reply. 
 most `limit` connections, the engine leaves that many descriptors to us (Loop.reserve), and each
 connection must get on:
 
-    TLS handshake           done within HEADERS seconds
+    TLS handshake           done within HEADERS seconds of the connection's beginning
     request line, headers   whole within HEADERS seconds of their first byte, the first ones of the
                             connection's beginning
     a body                  some of it every STALL seconds, however long all of it takes
@@ -13,9 +13,16 @@ connection must get on:
     between requests        IDLE seconds; more than the keep-alive of our own peers
 
 Time in which the transport is paused is ours, not the sender's, and does not count. Beyond the
-limit the one that has waited longest for its first request makes room for the newcomer, else the
-one idle for longest between two; while all are at work, the newcomer is closed. So half-sent
-requests, however many, keep neither peers nor operators out.
+limit the one that has said nothing for longest makes room for the newcomer; else, of those in their
+handshake or those without a request, whichever are more, the earliest of the address that has most
+of them; else the one idle for longest between two; while all are at work, the newcomer is closed.
+So half-sent requests, however many, keep neither peers nor operators out.
+
+A handshake costs as much as twenty requests, and asyncio's objects for it 100 KB. So a connection
+is a socket and nothing else until its first message (ClientHello, a record of up to 16 KB) is there
+as a whole: the kernel says when (SO_RCVLOWAT). BEGINS handshakes begin in a turn of the loop, of
+each address one in turn, and HANDSHAKES are under way at most; then the earliest of the address
+that has most of them makes room, since who means it needs one or two round trips.
 
 aiohttp has none of this but a timeout between requests, and no place for it: it is done one layer
 below, by a Protocol around aiohttp's, with an accept loop of our own (an asyncio server counts a
@@ -25,11 +32,13 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.sslproto
+import itertools
 import logging
 import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -43,8 +52,13 @@ log = logging.getLogger("crdtredis.http")
 
 # connections accepted before others of the loop have their turn
 ACCEPTS = 64
-# of them, those that another made room for: its descriptor is closed in a later round
+# of them, those that another made room for whose descriptor is closed in a later round
 DISPLACES = 8
+BEGINS = 8                              # handshakes that begin in a turn of the loop
+HANDSHAKES = 128                        # under way at a time
+RECORD = 5                              # bytes before a record of TLS: kind, version, length
+HANDSHAKE = 22                          # the kind
+RECORD_MAX = 1 << 14                    # bytes in one that is not encrypted
 LOOK = 1.0                              # seconds between two looks at all connections
 CUT_EVERY = 10.0                        # ... at who may ask no more since its certificate expired
 # What aiohttp calls itself in replies, the ones to malformed requests included, which no handler
@@ -106,15 +120,24 @@ class Timeouts:
     idle: float = 75.0
 
 
+def network(address: str) -> str | bytes:
+    """What one caller has of addresses: of IPv6 the first half of one."""
+    return (socket.inet_pton(socket.AF_INET6, address.partition("%")[0])[:8] if ":" in address
+            else address)
+
+
 class Connection(asyncio.Protocol):
     """One connection: `inner` speaks HTTP, this one looks at the clock. Times are the loop's."""
 
-    def __init__(self, listener: Listener, inner: asyncio.Protocol, now: float) -> None:
-        self.listener, self.inner = listener, inner
-        self.transport: asyncio.Transport | None = None
-        # Listener._connect, until there is a transport
+    def __init__(self, listener: Listener, s: socket.socket, at: str, now: float) -> None:
+        self.listener, self.at, self.network, self.since = listener, at, network(at), now
+        # One of these three, in this order: ours alone, Listener._connect, asyncio's.
+        self.socket: socket.socket | None = s
         self.task: asyncio.Task[None] | None = None
-        self.begun = False                                      # it has
+        self.transport: asyncio.Transport | None = None
+        self.begun = False                                      # the task has
+        self.needs = 1                  # bytes that must be there before anybody looks
+        self.inner: asyncio.Protocol    # once there is a transport
         self.request: web.BaseRequest | None = None             # that a handler is at work on
         self.requests = 0                                       # that handlers were given
         # when the headers that are not whole yet began
@@ -129,6 +152,7 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self.listener.of[transport] = self
+        self.inner = self.listener.make()
         self.inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -165,9 +189,8 @@ class Connection(asyncio.Protocol):
 
     def is_late(self, now: float) -> bool:
         timeouts, t = self.listener.timeouts, self.transport
-        # its handshake has a limit of its own
         if t is None:
-            return False
+            return now - self.since > timeouts.headers
         unsent = t.get_write_buffer_size()
         if unsent:
             if unsent != self.unsent:
@@ -183,19 +206,29 @@ class Connection(asyncio.Protocol):
         return now - self.moved > timeouts.idle
 
     def drop(self) -> None:
-        if self.transport is not None:
+        if self.socket is not None:
+            self.listener.forget(self)
+        elif self.transport is not None:
             self.transport.abort()
         elif self.task is not None:
             self.task.cancel()
+
+
+def earliest_of_most(connections: Iterable[Connection]) -> Connection:
+    """Of the address that has most of them."""
+    counts = Counter(c.network for c in connections)
+    return min(connections, key=lambda c: (-counts[c.network], c.since))
 
 
 class Listener:
     """Accepts on these sockets, which listen and do not block, until stop(). They stay open: they
     are the caller's.
 
-    make        a new protocol for each connection.
+    make        a new protocol for each connection that is through its handshake.
     limit       connections at a time. open, refused, late, displaced: those there are, and counts
                 since the start.
+    silent, waiting, shaking: of those that are open whose first message is not there; is there, by
+                network; and whose handshake is under way. The earliest first.
     """
 
     def __init__(self, make: Callable[[], asyncio.Protocol], sockets: Iterable[socket.socket],
@@ -206,6 +239,11 @@ class Listener:
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time
         self.open: set[Connection] = set()
+        self.silent: dict[Connection, None] = {}
+        self.waiting: dict[str | bytes, dict[Connection, None]] = {}
+        self.shaking: dict[Connection, None] = {}
+        self._beginning: asyncio.Handle | None = None
+        self._leaving = 0               # displaced ones whose descriptor asyncio closes
         self.of: dict[Any, Connection] = {}                     # by transport
         self.refused = self.late = self.displaced = 0
         self._timer: asyncio.Handle | None = None
@@ -224,6 +262,8 @@ class Listener:
         self._timer.cancel()
         for c in list(self.open):
             c.drop()
+        if self._beginning is not None:
+            self._beginning.cancel()
 
     def cut(self, unwanted: Callable[[web.BaseRequest], str]) -> None:
         """Drop connections whose request under way has become unwanted(request), a reason."""
@@ -235,9 +275,9 @@ class Listener:
     # ---- accepting -------------------------------------------------------------------------------
 
     def _accept(self, listening: socket.socket) -> None:
-        before = self.displaced
-        for _ in range(ACCEPTS):
-            if self.displaced - before >= DISPLACES:
+        before = self._leaving
+        for _ in range(min(ACCEPTS, max(self.limit // 4, 1))):
+            if self._leaving - before >= DISPLACES:
                 return
             try:
                 s, at = listening.accept()
@@ -254,45 +294,124 @@ class Listener:
                 self.refused += 1
                 s.close()
                 continue
-            c = Connection(self, self.make(), self.now())
+            c = Connection(self, s, at[0], self.now())
             self.open.add(c)
-            c.task = self.loop.create_task(self._connect(c, s, at[0]))
-            c.task.add_done_callback(lambda _, c=c, s=s: self._connected(c, s))
+            self.silent[c] = None
+            if self.tls is not None:
+                self._need(c, RECORD)
+            self.loop.add_reader(s, self._heard, c)
 
     def _again(self, listening: socket.socket) -> None:
         if listening in self.sockets:
             self.loop.add_reader(listening, self._accept, listening)
 
-    async def _connect(self, c: Connection, s: socket.socket, at: str) -> None:
+    def _need(self, c: Connection, n: int) -> None:
+        c.needs = n
+        c.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, n)
+
+    def _heard(self, c: Connection, told: bool = True) -> None:
+        """It has said something, or has gone. Where the kernel has told the same twice, it knows
+        no better, or no more will come: asyncio finds out."""
+        try:
+            data = c.socket.recv(RECORD + RECORD_MAX, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            c.drop()
+            return
+        n = 1
+        if self.tls is not None and data[0] == HANDSHAKE:
+            n = RECORD + (min(int.from_bytes(data[3:RECORD], "big"), RECORD_MAX)
+                          if len(data) >= RECORD else 0)
+        if len(data) < n and n > c.needs:
+            self._need(c, n)
+        elif told or len(data) >= n:
+            del self.silent[c]
+            self.loop.remove_reader(c.socket)
+            self.waiting.setdefault(c.network, {})[c] = None
+            if self._beginning is None:
+                self._beginning = self.loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        for _ in range(BEGINS):
+            if not self.waiting:
+                break
+            from_one = self.waiting.pop(next(iter(self.waiting)))
+            c = next(iter(from_one))
+            del from_one[c]
+            if from_one:                                        # the other networks' turn
+                self.waiting[c.network] = from_one
+            if len(self.shaking) >= HANDSHAKES:
+                self._displace(earliest_of_most(self.shaking))
+            self._need(c, 1)
+            s, c.socket = c.socket, None
+            self.shaking[c] = None
+            c.task = self.loop.create_task(self._connect(c, s))
+            c.task.add_done_callback(lambda _, c=c, s=s: self._connected(c, s))
+        self._beginning = self.loop.call_soon(self._begin) if self.waiting else None
+
+    async def _connect(self, c: Connection, s: socket.socket) -> None:
         # from here on the socket is asyncio's to close
         c.begun = True
         try:
-            await self.loop.connect_accepted_socket(
-                lambda: c, s, ssl=self.tls, ssl_handshake_timeout=self.timeouts.headers if self.tls
-                else None)
-        except ssl.SSLCertVerificationError as e:
-            log_refused(at, f"its certificate is not accepted: {e.verify_message}")
-        except OSError:                                         # no TLS, none in time, or gone
-            pass
+            await self.loop.connect_accepted_socket(lambda: c, s, ssl=self.tls)
+        except (OSError, asyncio.CancelledError) as e:          # no TLS, none in time, or gone
+            # Its frames refer to it, and to all that the handshake took: that would stay until
+            # the collector comes.
+            e.__traceback__ = None
+            if isinstance(e, ssl.SSLCertVerificationError):
+                log_refused(c.at, f"its certificate is not accepted: {e.verify_message}")
 
     def _connected(self, c: Connection, s: socket.socket) -> None:
         """At the end of _connect, also where it was cancelled, perhaps before it began."""
         c.task = None
+        self.shaking.pop(c, None)
         if c.transport is None:
             self.open.discard(c)
         if not c.begun:
             s.close()
 
+    def forget(self, c: Connection) -> None:
+        """One whose socket is ours alone."""
+        if c in self.silent:
+            self.loop.remove_reader(c.socket)
+            del self.silent[c]
+        else:
+            del self.waiting[c.network][c]
+            if not self.waiting[c.network]:
+                del self.waiting[c.network]
+        self.open.discard(c)
+        c.socket.close()
+
     def _make_room(self) -> bool:
         """Drop the connection that is missed least, if any is without a request."""
-        idle = [c for c in self.open if c.request is None]
-        if not idle:
+        while self.silent:
+            c = next(iter(self.silent))
+            self._heard(c, told=False)                          # since the last turn of the loop
+            if c in self.silent:
+                self._displace(c)
+            if len(self.open) < self.limit:
+                return True
+        # through their handshake, or not: squatters of one kind keep out nobody of the other
+        shaken = [c for c in self.open if c.transport is not None and c.request is None
+                  and not c.requests]
+        if new := max(shaken, [*itertools.chain(*self.waiting.values()), *self.shaking],
+                         key=len):
+            self._displace(earliest_of_most(new))
+        elif idle := [c for c in self.open if c.request is None]:
+            self._displace(min(idle, key=lambda c: c.moved if c.asked is None else c.asked))
+        else:
             return False
-        c = min(idle, key=lambda c: (c.requests > 0, c.moved if c.asked is None else c.asked))
-        self.displaced += 1
-        self.open.discard(c)
-        c.drop()
         return True
+
+    def _displace(self, c: Connection) -> None:
+        self.displaced += 1
+        self._leaving += c.socket is None
+        self.open.discard(c)
+        self.shaking.pop(c, None)
+        c.drop()
 
     def _look(self) -> None:
         now = self.now()

@@ -3,6 +3,8 @@ listener, with little timeouts."""
 from __future__ import annotations
 
 import asyncio
+import asyncio.sslproto
+import gc
 import os
 import socket
 import ssl
@@ -14,7 +16,8 @@ import tracemalloc
 import pytest
 from aiohttp import web
 
-from crdtredis.http.serving import DISPLACES, Sparing, Timeouts, log_refused, serve
+from crdtredis.http import serving
+from crdtredis.http.serving import BEGINS, DISPLACES, Sparing, Timeouts, log_refused, serve
 from crdtredis.sockets import listening
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -229,14 +232,16 @@ def test_a_crowd_at_the_door_takes_few_descriptors_beyond_the_limit(site):
     s.loop.call_soon_threadsafe(lambda: (there.set(), held.wait(LONG)))
     there.wait(LONG)
     crowd = [s.connect() for _ in range(60)]
-    before, make = len(os.listdir("/proc/self/fd")), s.listener.make
+    for c in crowd:
+        c.sendall(REQUEST[:20])
+    before, make_room = len(os.listdir("/proc/self/fd")), s.listener._make_room
 
     def counted():
         most.append(len(os.listdir("/proc/self/fd")) - before)
-        return make()
-    s.listener.make = counted
+        return make_room()
+    s.listener._make_room = counted
     held.set()
-    s.until(lambda: s.listener.displaced == 52 and len(most) == 60)
+    s.until(lambda: s.listener.displaced == 52 and len(most) == 52)
     assert max(most) <= 8 + 2 * DISPLACES
     for c in crowd:
         c.close()
@@ -267,10 +272,65 @@ def certificate(tmp_path_factory):
     return where
 
 
-def test_handshakes_that_do_not_come_are_counted(site, certificate):
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
-    s = site(limit=4, tls=tls, timeouts=Timeouts(headers=1))
+@pytest.fixture
+def tls_site(site, certificate):
+    def make(**options):
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+        return site(tls=tls, **options)
+    return make
+
+
+class Tls:
+    """A client that says one thing at a time."""
+
+    def __init__(self, s: Site, certificate, at: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection(("127.0.0.1", s.port), LONG, source_address=(at, 0))
+        self.from_it, self.to_it = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.create_default_context(cafile=certificate / "cert.pem")
+        self.tls = context.wrap_bio(self.from_it, self.to_it, server_hostname="localhost")
+        with pytest.raises(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+        self.hello = self.to_it.read()
+
+    def say(self, step):
+        """What it makes of that, once it is done."""
+        while True:
+            try:
+                made = step()
+            except ssl.SSLWantReadError:
+                made = None
+            self.socket.sendall(self.to_it.read())
+            if made is not None:
+                return made
+            self.from_it.write(self.socket.recv(1 << 16))
+
+    def shake(self) -> None:
+        self.say(lambda: self.tls.do_handshake() or True)
+
+    def ask(self) -> bytes:
+        self.say(lambda: self.tls.write(REQUEST))
+        got = b""
+        while b"\r\n\r\nx" not in got:
+            got += self.say(lambda: self.tls.read(1000))
+        return got
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def shaking(s: Site) -> int:
+    return sum(c.begun for c in list(s.listener.open))
+
+
+def in_loop(s: Site) -> None:
+    """Twice: what is ready has had its turn."""
+    for _ in "12":
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), s.loop).result(LONG)
+
+
+def test_handshakes_that_do_not_come_are_counted(tls_site, certificate):
+    s = tls_site(limit=4, timeouts=Timeouts(headers=1))
     silent = [s.connect() for _ in range(20)]
     s.until(lambda: s.listener.displaced >= 16)
     client = ssl.create_default_context(cafile=certificate / "cert.pem")
@@ -283,19 +343,182 @@ def test_handshakes_that_do_not_come_are_counted(site, certificate):
     s.until(lambda: not s.listener.open)
 
 
-def test_a_handshake_that_does_not_come_takes_little_memory(site, certificate):
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
-    s = site(limit=64, tls=tls, timeouts=Timeouts(headers=LONG))
-    tracemalloc.start()
+def test_a_handshake_that_does_not_come_takes_little_memory(tls_site, certificate):
+    s = tls_site(limit=64, timeouts=Timeouts(headers=LONG))
+    for hello, most in (False, 8 << 10), (True, 128 << 10):
+        clients = [Tls(s, certificate) for _ in range(50)]
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            if hello:
+                for c in clients:
+                    c.socket.sendall(c.hello)
+                s.until(lambda: shaking(s) == 50)
+            s.until(lambda: len(s.listener.open) == 50)
+            in_loop(s)
+            assert tracemalloc.get_traced_memory()[0] - before < 50 * most
+        finally:
+            tracemalloc.stop()
+        for c in clients:
+            c.close()
+        s.until(lambda: not s.listener.open)
+
+
+@pytest.mark.parametrize("how", ["late", "gone", "displaced", "garbage", "silent", "whole"])
+def test_nothing_of_a_handshake_that_has_ended_waits_for_the_collector(tls_site, certificate, how):
+    s = tls_site(limit=64, timeouts=Timeouts(headers=1 if how == "late" else LONG))
+
+    def held():
+        return [x for x in gc.get_objects()
+                if isinstance(x, (asyncio.sslproto.SSLProtocol, ssl.SSLObject, web.RequestHandler))]
+    gc.collect()
+    gc.disable()
     try:
-        before = tracemalloc.get_traced_memory()[0]
-        silent = [s.connect() for _ in range(50)]
-        s.until(lambda: sum(c.begun for c in list(s.listener.open)) == 50)
-        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), s.loop).result(LONG)
-        assert tracemalloc.get_traced_memory()[0] - before < 50 * (128 << 10)
+        before = len(held())
+        clients = [Tls(s, certificate) for _ in range(200 if how == "displaced" else 20)]
+        for c in clients:
+            if how == "whole":
+                c.socket.sendall(c.hello)
+                c.shake()
+                assert c.ask()
+            elif how != "silent":
+                c.socket.sendall(c.hello + b"no record of TLS" * (how == "garbage"))
+        if how in ("late", "garbage", "displaced"):
+            if how == "late":
+                s.until(lambda: s.listener.late == 20)
+            if how == "displaced":
+                s.until(lambda: s.listener.displaced >= 136)
+                for c in clients:
+                    c.close()
+            s.until(lambda: not s.listener.open)
+        for c in clients:
+            c.close()
+        s.until(lambda: not s.listener.open)
+        in_loop(s)
+        del c, clients
+        assert len(held()) == before
     finally:
-        tracemalloc.stop()
+        gc.enable()
+
+
+def test_a_handshake_begins_when_its_first_message_is_whole(tls_site, certificate):
+    s = tls_site(timeouts=Timeouts(headers=LONG))
+    c = Tls(s, certificate)
+    for at in range(0, len(c.hello) - 1, 100):
+        c.socket.sendall(c.hello[at:min(at + 100, len(c.hello) - 1)])
+        s.until(lambda: s.listener.open)
+        in_loop(s)
+        assert not shaking(s) and s.listener.silent
+    c.socket.sendall(c.hello[-1:])
+    c.shake()
+    assert c.ask()
+    c.close()
+
+
+@pytest.mark.parametrize("sent", [b"G", REQUEST, b"\x16\x03\x01\xff\xff" + b"x" * (1 << 16),
+                                  b"\x16\x03\x01\0\0", b"\x16\x03\x01\0\4abcd"])
+def test_what_begins_no_handshake(tls_site, sent):
+    """Also where the other end says no more: asyncio finds out what it is."""
+    s = tls_site(timeouts=Timeouts(headers=LONG))
+    with s.connect() as c:
+        c.sendall(sent)
+        c.shutdown(socket.SHUT_WR)
+        assert is_ended(c)
+    s.until(lambda: not s.listener.open)
+
+
+def test_handshakes_begin_for_each_address_in_turn(tls_site, certificate):
+    """Who comes behind a crowd of one address waits for few of them."""
+    s = tls_site(limit=64, timeouts=Timeouts(headers=LONG))
+    there, held, begun = threading.Event(), threading.Event(), []
+    connect = s.listener._connect
+
+    def noted(c, x):
+        begun.append(c.at)
+        return connect(c, x)
+    s.listener._connect = noted
+    s.loop.call_soon_threadsafe(lambda: (there.set(), held.wait(LONG)))
+    there.wait(LONG)
+    crowd = [Tls(s, certificate, "127.0.0.2") for _ in range(50)]
+    honest = Tls(s, certificate)
+    for c in (*crowd, honest):
+        c.socket.sendall(c.hello)
+    held.set()
+    honest.shake()
+    assert honest.ask()
+    s.until(lambda: len(begun) == 51)
+    # it was accepted in the fourth turn, of 16 each
+    assert begun.index("127.0.0.1") <= 5 * BEGINS
+    for c in (*crowd, honest):
+        c.close()
+
+
+def test_many_handshakes_under_way(tls_site, certificate, monkeypatch):
+    """The earliest of the address that has most of them makes room."""
+    monkeypatch.setattr(serving, "HANDSHAKES", 4)
+    s = tls_site(limit=64, timeouts=Timeouts(headers=LONG))
+    honest = Tls(s, certificate)
+    honest.socket.sendall(honest.hello)
+    s.until(lambda: shaking(s) == 1)
+    crowd = []
+    for i in range(20):
+        crowd.append(Tls(s, certificate, "127.0.0.2"))
+        crowd[-1].socket.sendall(crowd[-1].hello)
+        s.until(lambda: s.listener.displaced == max(i - 2, 0))
+        assert len(s.listener.shaking) <= 4
+    honest.shake()
+    assert honest.ask()
+    for c in (*crowd, honest):
+        c.close()
+
+
+@pytest.mark.parametrize("squats", ["shaking", "shaken"])
+def test_squatters_keep_nobody_out(tls_site, certificate, squats):
+    s = tls_site(limit=16, timeouts=Timeouts(headers=LONG))
+    first = Tls(s, certificate)         # through its handshake, and does not ask yet
+    first.socket.sendall(first.hello)
+    first.shake()
+    crowd = []
+    for _ in range(60):
+        crowd.append(Tls(s, certificate, "127.0.0.1" if squats == "shaking" else "127.0.0.2"))
+        crowd[-1].socket.sendall(crowd[-1].hello)
+        if squats == "shaken":
+            crowd[-1].shake()
+    second = Tls(s, certificate)
+    second.socket.sendall(second.hello)
+    second.shake()
+    assert first.ask() and second.ask()
+    assert s.listener.displaced >= 40
+    for c in (*crowd, first, second):
+        c.close()
+
+
+def test_a_thousand_silent_connections_at_https(server, certificate):
+    """Others are replied to meanwhile, and memory stays where it is."""
+    s = server(enable_tls="yes", tls_cert_file=certificate / "cert.pem",
+               tls_key_file=certificate / "key.pem")
+    context = ssl.create_default_context(cafile=certificate / "cert.pem")
+
+    def health() -> float:
+        begun = time.monotonic()
+        with socket.create_connection(("127.0.0.1", s.http_port), LONG) as raw, \
+                context.wrap_socket(raw, server_hostname="localhost") as c:
+            c.sendall(REQUEST.replace(b"/x", b"/health"))
+            assert b'"ok"' in reply(c)
+        return time.monotonic() - begun
+
+    def rss() -> int:
+        with open(f"/proc/{s.pid}/statm") as f:
+            return int(f.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    health()
+    before, silent, took = rss(), [], []
+    for i in range(1000):
+        silent.append(socket.create_connection(("127.0.0.1", s.http_port), LONG))
+        if i % 50 == 49:
+            took.append(health())
+    assert sorted(took)[len(took) // 2] < 1
+    assert rss() - before < 8 << 20
     for c in silent:
         c.close()
 
