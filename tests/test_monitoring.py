@@ -10,6 +10,7 @@ import urllib.request
 import pytest
 
 from tests.http.test_operators import ask, until
+from tests.real.certificates import Authority
 from tests.real.cluster import ROOT, free_port
 
 ALERTS = ROOT / "packaging/alerts.yml"
@@ -54,7 +55,7 @@ def test_panels_do_not_overlap_and_have_names():
 @pytest.mark.skipif(PROMTOOL is None or PROMETHEUS is None, reason="no Prometheus here")
 def test_a_prometheus_answers(cluster, tmp_path):
     subprocess.run([PROMTOOL, "check", "rules", ALERTS], check=True)
-    a, b, _ = cluster(3)
+    a, b, _ = cluster(3, tls_ca_file=Authority(tmp_path).file)
     metrics = subprocess.run([PROMTOOL, "check", "metrics"], input=ask(a, "/metrics")[2], text=True,
                              capture_output=True)
     assert metrics.returncode == 0, metrics.stdout + metrics.stderr

@@ -24,7 +24,8 @@ none of them has business here.
   address), localhost, or a name in http_bind or bind. With a token any name will do: the page does
   not know the token. Replication routes take any Host, because replicas on a private network call
   each other by whatever names they have. /health replies to any name, as load balancers need, but
-  gives its reasons only where the others would reply.
+  gives its reasons only where the others would reply, or to a caller on this machine (`crdt-redis
+  healthcheck` shows no token) that no proxy speaks for.
 
 No reply holds a traceback or a path: what a handler did not foresee is logged, and the client gets
 "internal error". Errors are JSON; on the replication routes they are the Refusal of the protocol,
@@ -61,6 +62,7 @@ MONITORING = ("/metrics", "/stats", AVAILABILITY)       # paths begin so
 PEERS = "/replication/"                 # what lies below is for peers
 SAFE = {"GET", "HEAD"}
 FROM_PAGES = ("Origin", "Sec-Fetch-Site")
+FROM_PROXIES = ("Forwarded", "Via", "X-Forwarded-For", "X-Real-IP")
 OURS = ("same-origin", "none")          # of our own page, or typed
 
 
@@ -116,6 +118,14 @@ def is_our_name(request: web.Request, names: set[str]) -> bool:
     return True
 
 
+def is_from_here(request: web.Request) -> bool:
+    """Whether who asks is on this machine: at the address that it asks, or at a loopback one."""
+    at = request.transport and request.transport.get_extra_info("sockname")
+    remote = request.remote or ""
+    return (bool(at) and (remote == at[0] or remote == "::1" or remote.startswith("127."))
+            and not any(h in request.headers for h in FROM_PROXIES))
+
+
 def is_from_elsewhere(request: web.Request) -> bool:
     """Whether a browser says that another page than ours made it ask."""
     return "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") not in OURS
@@ -143,7 +153,8 @@ def application(service: Service, server: Operated | None = None) -> web.Applica
         return any([hmac.compare_digest(given, token) for token in allowed])
 
     def is_trusted(request: web.Request) -> bool:
-        return shows(request, monitors) or is_our_name(request, names)
+        return shows(request, monitors) or (is_our_name(request, names)
+                                            and (not monitors or is_from_here(request)))
 
     @web.middleware
     async def audited(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -104,6 +104,37 @@ def test_with_a_token_any_name_will_do(server):
                            Authorization="Bearer open-sesame")[2])["reasons"] == [])
 
 
+def own_address() -> str:
+    """One of this machine's that is no loopback address; "": it has none."""
+    import socket
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try:
+            s.connect(("192.0.2.1", 9))
+        except OSError:
+            return ""
+        return s.getsockname()[0]
+
+
+def test_health_gives_reasons_for_a_token_or_on_this_machine(server):
+    s = server(auth_token="open-sesame", metrics_token="look")
+    here = {"status": "ok", "reasons": [], "warnings": []}
+    assert json.loads(ask(s, "/health")[2]) == here
+    for name in ("X_Forwarded_For", "Forwarded", "Via", "X_Real_IP"):
+        proxied = {name: "for=192.0.2.1"}
+        assert json.loads(ask(s, "/health", **proxied)[2]) == {"status": "ok"}
+        for token, found in ("look", here), ("wrong", {"status": "ok"}):
+            assert json.loads(ask(s, "/health", Authorization=f"Bearer {token}",
+                                  **proxied)[2]) == found
+    if at := own_address():             # for the kernel, another address than the one it asks
+        for token, found in ("look", here), ("", {"status": "ok"}):
+            c = http.client.HTTPConnection("127.0.0.1", s.http_port, timeout=10,
+                                           source_address=(at, 0))
+            c.request("GET", "/health", headers={"Authorization": f"Bearer {token}"})
+            reply = c.getresponse()
+            assert reply.status == 200 and json.loads(reply.read()) == found
+            c.close()
+
+
 def test_replicas_call_each_other_by_names_without_a_token(server):
     """localhost.localdomain and the like: a name that operators' routes would not reply to."""
     a = server("a")
