@@ -7,8 +7,9 @@ Three servers in a random topology that is connected at least: a line, a mesh, p
 one calls the other. Between them are links (links.py) that break, slow down and lose what goes one
 way. Disks fill and fail (tests/storage/faults.py), wall clocks jump (wrongclock.c), processes are
 killed with SIGKILL and start again. Under every other seed logs are forgotten as soon as there is a
-checkpoint, so who was away takes full syncs. With TLS, on both sides, certificates are revoked and
-come back. Meanwhile clients write and delete at every server and note what was acknowledged.
+checkpoint, so who was away takes full syncs. With TLS, which servers and clients speak then, each
+side shows a certificate; those of servers are revoked and come back. Meanwhile clients write and
+delete at every server and note what was acknowledged.
 
 What must hold:
 - `WAIT` never counts a server that has not got the write.
@@ -27,6 +28,7 @@ import mmap
 import os
 import random
 import re
+import ssl
 import struct
 import subprocess
 import sys
@@ -37,10 +39,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.real.certificates import Authority, of_replica
-from tests.real.cluster import Server, stop_all
+from tests.real.cluster import Server, free_port, stop_all
 from tests.real.links import Link, Links
 from tests.real.test_replication import health
-from tests.respclient import ReplyError
+from tests.respclient import Connection, ReplyError
 from tests.storage.faults import Disk
 
 # seconds until everything must be equal again; generous, for a busy machine
@@ -60,14 +62,28 @@ def library(folder: Path) -> Path:
     return folder / "wrongclock.so"
 
 
+class SecureServer(Server):
+    """Clients reach it over TLS alone, and show a certificate."""
+
+    context: ssl.SSLContext
+
+    def connect(self, **options) -> Connection:
+        c = Connection(self.settings["tls_port"], **options)
+        try:
+            c.socket = self.context.wrap_socket(c.socket, server_hostname="localhost")
+        except BaseException:
+            c.close()
+            raise
+        return c
+
+
 class Node:
     """A server with its disk, its clock, and the clients that write to it."""
 
     def __init__(self, world: Chaos, name: str, rng: random.Random) -> None:
         self.world, self.name, self.rng = world, name, rng
-        self.server = Server(name, appendfsync=rng.choice(("always", "everysec", "no")),
-                             **world.tls_of(name) | SETTINGS
-                             | (FORGETFUL if world.forgetful else {}))
+        self.server = world.server(name, appendfsync=rng.choice(("always", "everysec", "no")),
+                                   **SETTINGS | (FORGETFUL if world.forgetful else {}))
         self.disk = Disk(self.server.data_dir)
         clock = self.server.directory / "clock"
         clock.write_bytes(bytes(8))
@@ -164,7 +180,8 @@ class Node:
 
 
 class Chaos:
-    """pace: at most so many seconds between two commands of a client. tls: between replicas."""
+    """pace: at most so many seconds between two commands of a client. tls: between servers, and of
+    clients."""
 
     def __init__(self, seed: int, folder: Path, topology: str = "", names: str = "abc",
                  node: type[Node] = Node, pace: float = 0.004,
@@ -192,13 +209,18 @@ class Chaos:
         self.authority = ca = Authority(folder, LD_PRELOAD=str(self.library),
                                         WRONG_CLOCK=str(folder / "yesterday"))
         self._certificates = {name: ca.sign(name) for name in names}
+        self._client = ca.sign("client")
         self._lists = [ca.list_revoked(), *(ca.list_revoked(name) for name in names)]
 
-    def tls_of(self, name: str) -> dict:
+    def server(self, name: str, **settings: object) -> Server:
         if self.authority is None:
-            return {}
-        return of_replica(self._certificates[name], self.authority, tls_auth_peers="yes",
-                          tls_crl_file=self._lists[0])
+            return Server(name, **settings)
+        server = SecureServer(name, **of_replica(
+            self._certificates[name], self.authority, tls_auth_peers="yes", port=0,
+            tls_port=free_port(), tls_auth_clients="yes", tls_crl_file=self._lists[0]) | settings)
+        server.context = ssl.create_default_context(cafile=self.authority.file)
+        server.context.load_cert_chain(*self._client)
+        return server
 
     def _node(self, name: str) -> Node:
         return next(n for n in self.nodes if n.name == name)
@@ -417,7 +439,8 @@ def main() -> int:
     p.add_argument("--schedules", type=int, default=10)
     p.add_argument("--seconds", type=float, default=20.0)
     p.add_argument("--topology", default="", help="who calls whom, such as 'ab ba bc cb'")
-    p.add_argument("--tls", action="store_true", help="between the servers, with certificates")
+    p.add_argument("--tls", action="store_true",
+                   help="between servers and of clients, with certificates")
     a = p.parse_args()
     try:
         for seed in range(a.first, a.first + a.schedules):
