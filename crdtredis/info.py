@@ -196,6 +196,7 @@ def server(x: Any) -> Fields:
         "redis_mode": "standalone", "os": " ".join(os.uname()[i] for i in (0, 2, 4)),
         "arch_bits": 64,
         "monotonic_clock": "POSIX clock_gettime", "multiplexing_api": "epoll",
+        "atomicvar_api": "c11-builtin", "gcc_version": platform.python_compiler().split()[-1],
         "python_version": platform.python_version(), "process_id": os.getpid(),
         "process_supervised": "systemd" if os.environ.get("NOTIFY_SOCKET") else "no",
         "run_id": run_id(replica),
@@ -285,10 +286,17 @@ def memory(x: Any) -> Fields:
         "mem_fragmentation_ratio": f"{rss / expected if expected else 0:.2f}",
         "mem_fragmentation_bytes": max(0, rss - expected),
         "mem_not_counted_for_evict": 0, "mem_replication_backlog": 0, "mem_clients_slaves": 0,
+        "mem_total_replication_buffers": 0, "mem_cluster_links": 0,
         "mem_clients_normal": engine_stats(x).get("client_memory", 0), "mem_aof_buffer": 0,
         "mem_allocator": "libc", "active_defrag_running": 0, "lazyfree_pending_objects": 0,
         "lazyfreed_objects": 0,
     }
+
+
+# Checkpoints are made in slices, without another process.
+NO_FORK = {"current_cow_peak": 0, "current_cow_size": 0, "current_cow_size_age": 0,
+           "current_fork_perc": "0.00", "current_save_keys_processed": 0,
+           "current_save_keys_total": 0, "aof_rewrites_consecutive_failures": 0}
 
 
 @section
@@ -310,6 +318,7 @@ def persistence(x: Any) -> Fields:
         "aof_last_write_status": "err" if x.misconf else "ok", "aof_last_cow_size": 0,
         "module_fork_in_progress": 0,
         "module_fork_last_cow_size": 0,
+        **NO_FORK, "rdb_last_load_keys_expired": 0, "rdb_last_load_keys_loaded": 0,
     }
     if x.misconf:
         out["aof_last_write_error"] = x.misconf
@@ -391,14 +400,19 @@ def stats(x: Any) -> Fields:
         "latest_fork_usec": snapshots.microseconds if snapshots else 0,
         "total_forks": snapshots.sent if snapshots else 0,
         "migrate_cached_sockets": 0, "slave_expires_tracked_keys": 0,
+        "dump_payload_sanitizations": x.command_stats().get("restore", (0,))[0],
         **dict.fromkeys(("active_defrag_hits", "active_defrag_misses", "active_defrag_key_hits",
-                         "active_defrag_key_misses"), 0),
+                         "active_defrag_key_misses", "total_active_defrag_time",
+                         "current_active_defrag_time", "expire_cycle_cpu_milliseconds",
+                         "reply_buffer_shrinks", "reply_buffer_expands"), 0),
+        "instantaneous_input_repl_kbps": "0.00", "instantaneous_output_repl_kbps": "0.00",
         **{f"tracking_total_{what}": x.tracking_stats()[what]
            for what in ("keys", "items", "prefixes")},
         "unexpected_error_replies": 0,
         "total_error_replies": counts["errors"],
         **{f"acl_access_denied_{what}": n for what, n in x.users.refused.items()},
         "total_reads_processed": engine.get("iterations", 0),
+        "total_writes_processed": engine.get("iterations", 0),
         "io_threaded_reads_processed": engine.get("threaded_reads", 0),
         "io_threaded_writes_processed": engine.get("threaded_writes", 0),
         "client_query_buffer_limit_disconnections": engine.get("closed_query", 0),

@@ -351,7 +351,8 @@ SETTINGS: tuple[Setting, ...] = (
         S("tls_protocols", Protocols(), "",
           "Versions of TLS for tls_port; empty: TLSv1.2 TLSv1.3.", live=True),
         S("tls_ciphers", Text("a list of ciphers as OpenSSL has it, or nothing"), "",
-          "Ciphers of TLSv1.2 for tls_port; empty: OpenSSL's.", live=True),
+          "Ciphers of TLSv1.2 for tls_port; empty: those with forward secrecy and AES-GCM or "
+          "ChaCha20-Poly1305; DEFAULT: OpenSSL's.", live=True),
         S("tls_ciphersuites", Text("a list of cipher suites as OpenSSL has it, or nothing"), "",
           "Cipher suites of TLSv1.3 for tls_port; empty: OpenSSL's.", live=True),
         S("tls_prefer_server_ciphers", Bool(), False,

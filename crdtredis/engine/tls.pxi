@@ -212,6 +212,9 @@ cdef enum:
     IDLE_MESSAGES = 32          # see Tls.idle_messages
     MESSAGE_ROOM = 8 << 10      # ... and what a message that is no data takes of it
 
+# Of TLSv1.2, those with forward secrecy that encrypt and authenticate at once; OpenSSL's own choice
+# has also CBC, SHA-1 and keys encrypted by RSA.
+STRONG = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 PROTOCOLS = {"tlsv1": 0x04000000, "tlsv1.1": 0x10000000, "tlsv1.2": 0x08000000,
              "tlsv1.3": 0x20000000}     # SSL_OP_NO_*
 # What OpenSSL says of a handshake that fails, and of files, where that is not clear by itself.
@@ -385,7 +388,7 @@ cdef class TlsContext:
             openssl.ctx_set_tickets(self.ctx, 0)
         openssl.ctx_set_session_id(self.ctx, "crdtredis", 9)
         # ciphers
-        if ciphers and not openssl.ctx_set_ciphers(self.ctx, ciphers.encode()):
+        if not openssl.ctx_set_ciphers(self.ctx, ciphers.encode() or STRONG):
             raise ValueError(f"tls_ciphers: {first_error()}")
         if ciphersuites and not openssl.ctx_set_ciphersuites(self.ctx, ciphersuites.encode()):
             raise ValueError(f"tls_ciphersuites: {first_error()}")

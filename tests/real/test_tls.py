@@ -561,6 +561,13 @@ def test_protocols_and_ciphers(shared, pem):
     with Secure(shared, pem) as c:
         assert c.socket.cipher()[0] == "TLS_CHACHA20_POLY1305_SHA256"
     shared("CONFIG", "SET", "tls-ciphersuites", "")
+    for ciphers, accepted in ("", False), ("DEFAULT", True):
+        shared("CONFIG", "SET", "tls-ciphers", ciphers)
+        for weak in ("ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA384"):
+            said = openssl("s_client", "-tls1_2", "-cipher", weak, "-connect",
+                           f"localhost:{shared.settings['tls_port']}").stdout
+            assert (f"Cipher is {weak}" in said) == accepted, said
+    shared("CONFIG", "SET", "tls-ciphers", "")
     for name, value in (("tls-protocols", "SSLv3"), ("tls-ciphers", "none"),
                         ("tls-ciphersuites", "none")):
         with pytest.raises(ReplyError):
