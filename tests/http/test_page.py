@@ -254,6 +254,9 @@ def test_the_page_in_a_browser(cluster, tmp_path):
             await tab("Emulation.setDeviceMetricsOverride", width=width, height=800,
                       deviceScaleFactor=1, mobile=width < 500)
             assert await tab.js("document.documentElement.scrollWidth") <= width
+            assert width < 1000 or await tab.js(
+                "[...document.querySelectorAll('.scroll')].every(x => "
+                "x.scrollWidth <= x.clientWidth)")
             colour = "getComputedStyle(document.body).backgroundColor"
             before = await tab.js(colour)
             await tab.js("document.querySelector('#theme').click()")
