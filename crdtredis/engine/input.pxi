@@ -18,6 +18,9 @@ from crdtredis._resp cimport (PARSE_MORE, PARSE_READY, Parser, parser_back, pars
                               parser_follows, parser_next, parser_room, parser_trim, reply_error)
 from crdtredis.buffer cimport Buffer, Span, buffer_free, buffer_grow
 
+cdef extern from * nogil:
+    void prefetch "__builtin_prefetch"(const void *p)
+
 cdef enum:
     READ_SIZE = 128 << 10   # bytes of the shared read buffer
     READ_KEPT = 1 << 20     # ... once a second; a large command has it grow
@@ -86,10 +89,35 @@ cdef void read_ahead(Connections self, Conn *c) noexcept nogil:
 
 cdef void process_read(Connections self, Conn *c) noexcept nogil:
     """`process`, when what a thread does for it is done."""
+    cdef Job *j
     if c.job:
-        await_job(&self.threads.jobs[c.job - 1])
+        j = &self.threads.jobs[c.job - 1]
+        await_job(j)
+        if j == j.bundle.first:
+            expect_bundle(self, j.bundle)
     process(self, c)
     c.job = 0
+
+
+cdef void expect_bundle(Connections self, Bundle *b) noexcept nogil:
+    """What another core has read is on its way here before it is parsed, and so are the clients and
+    the keys: as in run_pipeline, of many clients with a command each."""
+    cdef Job *j
+    cdef uint32_t i
+    for i in range(b.n):
+        j = &b.first[i]
+        prefetch(j.p)
+        prefetch(&j.conn.client.reply)
+        prefetch(&j.conn.parser)
+        prefetch(&j.conn.iteration)
+    for i in range(b.n):
+        j = &b.first[i]
+        if j.key.p != NULL:
+            j.hash = key_prefetch(self.d.kernel, j.conn.client.db, j.key)
+    for i in range(b.n):
+        j = &b.first[i]
+        if j.key.p != NULL:
+            hash_prefetch(self.d.kernel, j.conn.client.db, j.hash)
 
 
 cdef void process(Connections self, Conn *c) noexcept nogil:

@@ -66,7 +66,7 @@ cdef class Loop(Listeners):
     cdef int wait_ms(self) noexcept nogil   # how long epoll_wait may sleep
     cdef int wait(self) noexcept nogil      # for events, while nothing else is to be done: how many
     cdef void set_clock(self) noexcept nogil
-    cdef void take_events(self, int n) noexcept nogil
+    cdef void take_events(self, epoll_event *events, int n) noexcept nogil
     cdef void run_callbacks(self) noexcept nogil
     cdef void expire_due(self) noexcept nogil
     cdef void log_iteration(self) noexcept nogil

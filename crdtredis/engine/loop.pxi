@@ -290,8 +290,7 @@ cdef class Loop(Listeners):
             ms = self.d.pause_until - self.d.steady
         return <int>ms if ms > 0 else 0
 
-    cdef void take_events(self, int n) noexcept nogil:
-        cdef epoll_event *events = <epoll_event*>self.events
+    cdef void take_events(self, epoll_event *events, int n) noexcept nogil:
         cdef epoll_event *e
         cdef Conn *c
         cdef int i
@@ -336,6 +335,9 @@ cdef class Loop(Listeners):
         cdef epoll_event *events = <epoll_event*>self.events
         cdef int ms = self.wait_ms()
         cdef int n
+        if self.threads != NULL and self.threads.polled_n:      # taken already
+            self.threads.polled_n = 0
+            return 0
         if self.d.gil.held:
             n = epoll_wait(self.ep, events, EVENTS, 0)
             if n or not ms:
@@ -351,7 +353,7 @@ cdef class Loop(Listeners):
         begin_shares(self)
         self.set_clock()
         check_clock(self.d)
-        self.take_events(n)
+        self.take_events(<epoll_event*>self.events, n)
         accept_all(self)
         self.run_callbacks()
         expire_waiting(self.d)
@@ -398,7 +400,9 @@ cdef class Loop(Listeners):
                 or self.d.consumers.changes.n or self.d.consumers.whole):
             give_messages(self.journal)
         self.tick_log()
-        send_all(self)
+        send_all(self, 1)
+        if self.threads != NULL:
+            self.take_events(self.threads.polled, self.threads.polled_n)
         if self.most_memory:
             evict_clients(self)
         free_dead(self)
@@ -464,6 +468,7 @@ cdef class Loop(Listeners):
         reply of this iteration already gets it with the iteration's end, since it may speak of
         writes that are not logged yet."""
         cdef Conn *held = self.to_send
+        cdef epoll_event *events = <epoll_event*>self.events
         cdef Conn *c
         self.to_send = NULL
         while self.turn != NULL:                # those that the script keeps waiting
@@ -477,14 +482,14 @@ cdef class Loop(Listeners):
         if self.threads != NULL:
             await_all(self.threads)
             doubt_reads(self.threads)
-        self.take_events(epoll_wait(self.ep, <epoll_event*>self.events, EVENTS, 0))
+        self.take_events(events, epoll_wait(self.ep, events, EVENTS, 0))
         accept_all(self)
         self.process_ready()
         c = self.to_send
         while c != NULL:
             c.iteration = 0                     # its next reply is the first again
             c = c.next_send
-        send_all(self)
+        send_all(self, 0)
         self.to_send = held
         share_gil(&self.d.gil)
         if self.stopping:
@@ -586,7 +591,7 @@ cdef class Loop(Listeners):
         self.close_listeners()
         take_gil(&self.d.gil)
         loop_moving(self)
-        send_all(self)
+        send_all(self, 0)
         free_dead(self)
         loop_stopping(self)
         drop_gil(&self.d.gil)
@@ -604,7 +609,7 @@ cdef class Loop(Listeners):
             for i in range(n):
                 if events[i].data.u64 >= TAGS and events[i].events & EPOLLOUT:
                     add_send(self, <Conn*>events[i].data.ptr)
-            send_all(self)
+            send_all(self, 0)
             free_dead(self)
         end_all(self, deadline)
         drop_gil(&self.d.gil)

@@ -17,7 +17,7 @@ cdef enum:
     STRANGER_REST = 16 << 10
 
 
-cdef void send_all(Connections self) noexcept nogil:
+cdef void send_all(Connections self, int poll) noexcept nogil:
     cdef Conn *c = self.to_send
     cdef Conn *next
     # while a script lets others speak, the list of jobs is that of an interrupted process_ready
@@ -40,6 +40,8 @@ cdef void send_all(Connections self) noexcept nogil:
             count_memory(self, c)
         c = next
     if threads:
+        if poll:
+            prepare_poll(self.threads, self.ep)
         send_jobs(self)
 
 
@@ -50,11 +52,14 @@ cdef void send_jobs(Connections self) noexcept nogil:
     for i in range(t.jobs_n):
         if given:
             await_job(&t.jobs[i])
+        if t.jobs[i].kind == JOB_POLL:
+            t.polled_n = max(<int>t.jobs[i].got, 0)
+            break
         send_conn(self, t.jobs[i].conn, &t.jobs[i] if given else NULL)
+        self.counts.threaded_writes += <uint32_t>given
         if self.most_memory:
             count_memory(self, t.jobs[i].conn)
     if given:
-        self.counts.threaded_writes += t.jobs_n
         self.threaded_at = self.d.steady
 
 

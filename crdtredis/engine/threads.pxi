@@ -15,6 +15,11 @@
 # where else the call stands. Replies leave after the log, as ever. Nothing is under way between
 # iterations, nor while a script lets others speak (await_all).
 #
+# The last thread that sends asks epoll, too (JOB_POLL): the events that there are by then begin the
+# next iteration, and the engine has made no call for them. They are taken before any connection is
+# freed. And a thread that has read looks for the command's key (first_key), so that the engine has
+# all keys of a bundle on their way from memory before it runs the first command (expect_bundle).
+#
 # What is read goes into the parser's buffer where the connection has one (a command is cut in the
 # middle), else into one of JOBS pieces of memory, from which the engine copies it: so idle clients
 # own no buffer, as ever.
@@ -138,15 +143,19 @@ cdef void *io_main(void *arg) noexcept nogil:
 cdef void do_job(Job *j) noexcept nogil:
     cdef Conn *c = j.conn
     if j.kind == JOB_READ:
-        read_some(j, c.client.fd, c.tls)
+        read_some(j, c.tls)
+        if j.lent:
+            j.key = first_key(j.p, j.p + j.got)
     elif j.kind == JOB_SEND:
         j.got = offer(c)
         j.error = errno
+    elif j.kind == JOB_POLL:
+        j.got = epoll_wait(j.fd, <epoll_event*>j.p, POLLED, 0)
     else:
         j.got = tls_handshake(c.tls)
 
 
-cdef void read_some(Job *j, int fd, Tls *tls) noexcept nogil:
+cdef void read_some(Job *j, Tls *tls) noexcept nogil:
     """One recv, or as many records as the socket has and there is room for."""
     cdef ssize_t got
     j.got = 0
@@ -155,7 +164,7 @@ cdef void read_some(Job *j, int fd, Tls *tls) noexcept nogil:
         if tls != NULL:
             got = tls_recv(tls, j.p + j.got, j.n - <size_t>j.got)
         else:
-            got = recv(fd, j.p, j.n, 0)
+            got = recv(j.fd, j.p, j.n, 0)
         if got > 0:
             j.got += got
             if tls == NULL or <size_t>j.got == j.n:
@@ -164,6 +173,27 @@ cdef void read_some(Job *j, int fd, Tls *tls) noexcept nogil:
             j.last = got
             j.error = errno
             return
+
+
+cdef Span first_key(const char *p, const char *end) noexcept nogil:
+    """The second argument of a command that comes whole: most commands' first key."""
+    cdef uint32_t n = 0
+    cdef int i
+    for i in range(3):                  # "*N", and "$N" before both arguments
+        p += n + 2 * (n > 0)
+        n = 0
+        if end - p < 4 or p[0] != (c"$" if i else c"*"):
+            return span(NULL, 0)
+        p += 1
+        while p < end and c"0" <= p[0] <= c"9" and n < PIECE:
+            n = n * 10 + <uint32_t>(p[0] - c"0")
+            p += 1
+        p += 2
+        if end - p < <ssize_t>n or n == 0:
+            return span(NULL, 0)
+        if i == 0:
+            n = 0
+    return span(p, n)
 
 
 # ---- giving them work ----------------------------------------------------------------------------
@@ -177,6 +207,8 @@ cdef Job *prepare_job(Threads *t, Conn *c, JobKind kind) noexcept nogil:
     cdef Job *j = &t.jobs[t.jobs_n]
     if t.jobs_n == JOBS:
         return NULL
+    j.lent = 0
+    j.key = span(NULL, 0)
     if kind == JOB_SHAKE:
         if t.shakes == SHAKES * t.n:
             return NULL
@@ -186,12 +218,24 @@ cdef Job *prepare_job(Threads *t, Conn *c, JobKind kind) noexcept nogil:
             j.p = parser_room(&c.parser, &j.n)
             j.n = min(j.n, <size_t>READ_MOST)
         else:
+            j.lent = 1
             j.p = t.room + t.jobs_n * PIECE_STEP
             j.n = PIECE
     j.conn = c
+    j.fd = c.client.fd
     j.kind = kind
     t.jobs_n += 1
     return j
+
+
+cdef void prepare_poll(Threads *t, int ep) noexcept nogil:
+    cdef Job *j = &t.jobs[t.jobs_n]
+    if t.least <= t.jobs_n < JOBS:
+        j.conn = NULL
+        j.fd = ep
+        j.kind = JOB_POLL
+        j.p = <char*>t.polled
+        t.jobs_n += 1
 
 
 cdef int give_jobs(Threads *t) noexcept nogil:
@@ -245,7 +289,7 @@ cdef ssize_t take_read(Threads *t, Conn *c, size_t *room) noexcept nogil:
     room[0] = j.n
     if got > 0:
         j.got = 0
-        if j.p == t.room + (c.job - 1) * PIECE_STEP:
+        if j.lent:
             memcpy(parser_room(&c.parser, &parsers), j.p, <size_t>got)
         if j.last == 1:
             c.job = 0
