@@ -10,13 +10,14 @@ import os
 import shutil
 import socket
 import ssl
+import subprocess
 import time
 
 import pytest
 
 from crdtredis.replication.wire import CONTENT_TYPE
 from tests.real.certificates import KEY, Authority, of_replica
-from tests.real.cluster import Server, until
+from tests.real.cluster import Server, free_port, until
 from tests.respclient import ReplyError
 
 PROTO = {"Content-Type": CONTENT_TYPE, "X-Replica": "x"}
@@ -99,6 +100,26 @@ def test_who_may_call_as_a_peer(wary, pem, name, status, said):
     for path in ("push", "pull", "sync", "keep", "claim", "stream", "lend"):
         method = "GET" if path in ("stream", "lend") else "POST"
         assert ask(wary, context_of(pem, name), method, f"/replication/{path}")[0] == status
+
+
+def test_whom_a_replica_calls(server, pem):
+    """It sends nothing to who shows a certificate that will not do, and says what is wrong."""
+    said = {"expired": b"certificate has expired", "eu": b"IP address mismatch",
+            "revoked": b"certificate revoked", "own": b"self-signed certificate",
+            "foreign": b"unable to get local issuer certificate"}
+    with contextlib.ExitStack() as stack:
+        ports = {name: free_port() for name in said}
+        others = [stack.enter_context(subprocess.Popen(
+            ["openssl", "s_server", "-quiet", "-accept", f"127.0.0.1:{port}", "-cert", cert, "-key",
+             key], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
+            for port, (cert, key) in ((port, pair(pem, name)) for name, port in ports.items())]
+        a = server(peers=[f"127.0.0.1:{port}" for port in ports.values()],
+                   **of_replica(pair(pem, "a"), pem, tls_crl_file=pem.some))
+        for name, port in ports.items():
+            until(lambda: said[name] in peer(a, f"127.0.0.1:{port} "))
+        for other in others:
+            other.kill()
+            assert other.stdout.read() == b""
 
 
 def test_a_certificate_for_other_names_is_refused(wary, pem):
