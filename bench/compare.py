@@ -413,6 +413,17 @@ def growth(a):
           "pipeline)",
           ["command", *map(str, sizes), "last to first"],
           [[name, *t, t[-1] / t[0]] for name, t in times.items()])
+    s, times = ours(), {}
+    for n in sizes:
+        for command in CHANGES:
+            s("SETRANGE", "string", n - 1, "x")
+            times.setdefault(command, []).append(statistics.median(
+                cost(s, [command.replace("MIDDLE", str(n // 2)) + c for c in "01"])
+                for _ in range(a.rounds)))
+            s("DEL", "string")
+    table("Growth: µs CPU per request by bytes of the string (one client, 10,000 in a pipeline)",
+          ["command", *map(str, sizes), "last to first"],
+          [[name, *t, t[-1] / t[0]] for name, t in times.items()])
 
 
 # Read the same, or leave the size as it was: a push is followed by a pop.
@@ -425,6 +436,11 @@ GROWING = {
     "ZRANGE middle": ("ZRANGE zset MIDDLE MIDDLE",),
     "ZADD, ZPOPMIN": ("ZADD zset -1 first", "ZPOPMIN zset"),
 }
+
+
+# Of a string; 0 or 1 follows.
+CHANGES = ("SETBIT string MIDDLE ", "SETRANGE string MIDDLE some-", "APPEND string ",
+           "BITFIELD string INCRBY u16 MIDDLE 1")
 
 
 def cost(server: Process, commands: list[str], times: int = 10_000) -> float:

@@ -36,6 +36,7 @@
 #     origins         where writes come from
 #     delay           how late the writes of other replicas become visible
 #     list            the elements of a list and what effects do to them
+#     patches         strings that are changed in place
 #     soundness       does an effect mean something?
 #     apply           what an effect does to the state
 #     group_apply     ... to consumer groups
@@ -51,6 +52,7 @@
 #     sweep           letting go of what has run out in streams
 #     receive         taking ops in
 #     tombstones      letting go of tombstones nobody needs
+#     fold            forgetting patches of strings
 #     digest          the digest of the state
 #     check           every invariant
 #     batch           Batches as bytes: which ops they hold, and cutting them
@@ -99,6 +101,7 @@ include "core/conflict.pxi"
 include "core/origins.pxi"
 include "core/delay.pxi"
 include "core/list.pxi"
+include "core/patches.pxi"
 include "core/soundness.pxi"
 include "core/apply.pxi"
 include "core/group_apply.pxi"
@@ -115,6 +118,7 @@ include "core/sweep.pxi"
 include "core/evict.pxi"
 include "core/receive.pxi"
 include "core/tombstones.pxi"
+include "core/fold.pxi"
 include "core/digest.pxi"
 include "core/check.pxi"
 include "core/batch.pxi"

@@ -133,6 +133,7 @@ class Server:
         self.checkpoints: Checkpoints | None = None
         self.retention: Retention | None = None
         self._sync: Service | None = None
+        self._known: tuple | None = None                # of whom, as the kernel was told
         self._starting: threading.Thread | None = None  # loads what `sync` needs
         self._claiming: threading.Thread | None = None  # asks for what was left with a peer
         self._logged: Clock = {}                        # the clock as recovered
@@ -174,6 +175,8 @@ class Server:
             self.replica = Replica(self.identity.replica_id, self.identity.epoch,
                                    max_clock_skew=config.ms("max_clock_skew"))
             self.replica.now = self.started
+            # with peers there is somebody, who is not known yet
+            self.replica.set_members(None if config.peer_urls else {self.replica.id})
             self.executor = Executor(self.replica, self)
             self.executor.loading = True
             self.executor.give(Mode.NOTHING, [])        # until it is known who is linked
@@ -417,6 +420,8 @@ class Server:
             self._starting.start()
             if not self.config.peer_urls and not self.replica.system_hash(MEMBERS):
                 self.executor.give(Mode.ALL, [])        # there is nobody else
+            else:
+                self.replica.set_members(None, False)   # there may be somebody of an older version
             self.executor.loading = False
         yield False
 
@@ -760,7 +765,13 @@ class Server:
         self._agree()
 
     def _agree(self) -> None:
-        """On processes that have ended."""
+        """On processes that have ended, and on what has to be remembered for whom."""
+        if self._sync is not None:
+            known = (self._sync.replicas_there(), self._sync.knows_patches(),
+                     self.replica.stats()["actors"])
+            if known != self._known:
+                self._known = known
+                self.replica.set_members(*known[:2])
         if (self.agreement is not None and not self.engine.joining and not self.executor.misconf
                 and self.agreement.step()):
             self.engine.next_collect = 0

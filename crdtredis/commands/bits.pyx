@@ -1,8 +1,7 @@
 """Bitmap commands: SETBIT, GETBIT, BITCOUNT, BITPOS, BITOP, BITFIELD and BITFIELD_RO.
 
 A bitmap is a string; bit 0 is the highest bit of the first byte, and what lies beyond the end reads
-as zero. To the replicas the string is one register, so a command that sets a bit writes the whole
-value, and of two concurrent ones the later timestamp wins as a whole. A command whose bits are
+as zero. What sets bits changes the string in place (core/patches.pxi). A command whose bits are
 already as asked makes no effect, unless it makes the string longer.
 
 Scanning goes by words of eight bytes: counting 512 MB takes no longer than in Redis.
@@ -11,7 +10,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t, uint8_t
 from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport Element, key_delete, key_find, key_visible, string_set, string_view
+from crdtredis._core cimport (EFFECT_ROOM, Element, key_delete, key_find, key_visible, may_change,
+                              op_room, string_change, string_set, string_view)
 from crdtredis._engine cimport Call, is_word, native, refuse, refuse_syntax
 from crdtredis._resp cimport reply_array, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
@@ -133,11 +133,27 @@ cdef int read_offset(Call *c, Span arg, int field, int64_t *out) noexcept nogil:
     return 1
 
 
+cdef void write_field(Call *c, Element *e, Span v, int64_t at, int bits,
+                      uint64_t field) noexcept nogil:
+    """Puts it into the string under argv[1], where e and v are what was found."""
+    cdef uint8_t change[9]
+    cdef int skip = at & 7, n = (skip + bits + 7) >> 3
+    cdef Buffer b
+    memset(change, 0, sizeof(change))
+    put_field(change, skip, bits, field)
+    if string_change(c.kernel, c.db, c.argv[1], e, 0, at, span(<const char*>change, n),
+                     8 * n - skip - bits):
+        return
+    b = copy_grown(v, (at + bits + 7) >> 3)
+    put_field(<uint8_t*>b.p, at, bits, field)
+    string_set(c.kernel, c.db, c.argv[1], e, span(b.p, b.n), 1)
+    buffer_free(&b)
+
+
 cdef void setbit(Call *c) noexcept nogil:
     cdef int64_t at, on
     cdef Element *e
     cdef Span v
-    cdef Buffer b
     cdef uint64_t old
     cdef int found
     if not read_offset(c, c.argv[2], 0, &at):
@@ -151,10 +167,7 @@ cdef void setbit(Call *c) noexcept nogil:
     v = string_view(c.kernel, e) if found else span(b"", 0)
     old = get_field(v, at, 1)
     if old != <uint64_t>on or <uint64_t>(at >> 3) >= v.n:
-        b = copy_grown(v, (at >> 3) + 1)
-        put_field(<uint8_t*>b.p, at, 1, on)
-        string_set(c.kernel, c.db, c.argv[1], e, span(b.p, b.n), 1)
-        buffer_free(&b)
+        write_field(c, e, v, at, 1, on)
     reply_int(c.reply, old)
 
 
@@ -445,6 +458,38 @@ cdef inline void reply_field(Call *c, const FieldCall *f, uint64_t raw) noexcept
     reply_int(c.reply, signed_field(raw, f.bits) if f.is_signed else <int64_t>raw)
 
 
+cdef void change_fields(Call *c, FieldCall *f, size_t n, int64_t end) noexcept nogil:
+    """In place, one after the other. end: bits that the string has then."""
+    cdef Element *e
+    cdef Span v
+    cdef uint64_t old, new
+    cdef size_t i
+    cdef int64_t changes = 0
+    if not op_room(c.kernel, c.db, n + 1, c.argv[1].n, (n + 1) * (9 + EFFECT_ROOM)):
+        return
+    e = key_find(c.kernel, c.db, c.argv[1])
+    v = string_view(c.kernel, e) if key_visible(c.kernel, e) else span(b"", 0)
+    if <int64_t>v.n < (end + 7) >> 3:          # it grows even if every call fails
+        write_field(c, e, v, ((end + 7) >> 3) * 8 - 8, 8, 0)
+        c.changes = 1
+    reply_array(c.reply, n)
+    for i in range(n):
+        e = key_find(c.kernel, c.db, c.argv[1])
+        v = string_view(c.kernel, e) if key_visible(c.kernel, e) else span(b"", 0)
+        old = get_field(v, f[i].at, f[i].bits)
+        if f[i].verb == FIELD_GET:
+            reply_field(c, &f[i], old)
+        elif not field_result(&f[i], old, &new):
+            reply_null(c.reply)
+        else:
+            reply_field(c, &f[i], old if f[i].verb == FIELD_SET else new)
+            if new != old:
+                write_field(c, e, v, f[i].at, f[i].bits, new)
+                changes += 1
+    if changes:
+        c.changes = changes            # the growing beside them is none to Redis
+
+
 cdef void bitfield_calls(Call *c, FieldCall *f, size_t n, int writable) noexcept nogil:
     cdef Element *e
     cdef Span v
@@ -464,6 +509,9 @@ cdef void bitfield_calls(Call *c, FieldCall *f, size_t n, int writable) noexcept
         return
     v = string_view(c.kernel, e) if found else span(b"", 0)
     memset(&b, 0, sizeof(b))
+    if end and may_change(c.kernel, e):
+        change_fields(c, f, n, end)
+        return
     if end:
         b = copy_grown(v, (end + 7) >> 3)
         # the string grows even if every call fails
@@ -503,13 +551,14 @@ cdef void bitfield_ro(Call *c) noexcept nogil:
 
 
 # ---- registration --------------------------------------------------------------------------------
-ONE_REGISTER = ("The whole string is one register: of concurrent writes, even to different bits, "
-                "the one with the later timestamp wins.")
+ONE_REGISTER = ("The whole string is one register: of concurrent writes the one with the later "
+                "timestamp wins.")
+IN_PLACE = ("Concurrent changes of different bits are all kept; of the same bit the one with the "
+            "later timestamp wins. A change goes with the value that it was made in.")
 
 command("SETBIT key offset value", arity=4, flags="write denyoom one_change", keys=(1, 1, 1),
         access="RW access update", group="bitmap", since="2.2.0",
-        complexity="O(N) with N bytes of the whole value",
-        summary="Sets or clears one bit of a string.", replicas=ONE_REGISTER)(native(setbit))
+        summary="Sets or clears one bit of a string.", replicas=IN_PLACE)(native(setbit))
 command("GETBIT key offset", arity=3, flags="readonly fast", keys=(1, 1, 1), group="bitmap",
         since="2.2.0", summary="Answers one bit of a string.")(native(getbit))
 command("BITCOUNT key [start end [BYTE | BIT]]", arity=-2, flags="readonly", keys=(1, 1, 1),
@@ -534,9 +583,9 @@ command("BITFIELD key [GET encoding offset | [OVERFLOW <WRAP | SAT | FAIL>] <SET
         "value | INCRBY encoding offset increment>]...", arity=-2, flags="write denyoom",
         keys=(1, 1, 1), access="RW access update variable_flags", access_of=_access_of_bitfield,
         group="bitmap", since="3.2.0",
-        complexity="O(N) with N bytes of the whole value, and O(1) for each part of the command",
+        complexity="O(1) for each part of the command",
         summary="Reads and writes integers of any width inside a string.",
-        replicas=ONE_REGISTER + " INCRBY of a field is local, unlike INCRBY of a key.")(
+        replicas=IN_PLACE + " INCRBY of a field is local, unlike INCRBY of a key.")(
         native(bitfield))
 command("BITFIELD_RO key [GET encoding offset]...", arity=-2, flags="readonly fast", keys=(1, 1, 1),
         group="bitmap", since="6.0.0", complexity="O(1) for each part of the command",

@@ -4,12 +4,10 @@ A handler looks its key up, decides, makes at most one kernel call per key, and 
 replies, error texts and the order in which errors are found are those of Redis 7.2, and of 8.4 and
 8.8 where a command or option is newer.
 
-What replicates is the outcome, never the command: a value as a whole (SET, APPEND, SETRANGE: one
-register, so of two concurrent writes the later timestamp wins), an increment (INCR and its kin:
-concurrent ones add up), a deadline in ms since 1970, a removal. So APPEND and SETRANGE cost
-O(length of the whole value), where Redis changes a value in place; the alternative, a text type
-with mergeable edits, would make every GET dearer for the sake of commands whose concurrent use has
-no meaning that two clients would agree on.
+What replicates is the outcome, never the command: a value as a whole (SET: one register, so of two
+concurrent writes the later timestamp wins), a change of a part of it (APPEND, SETRANGE, which all
+merge: core/patches.pxi), an increment (INCR and its kin: concurrent ones add up), a deadline in ms
+since 1970, a removal.
 
 A deadline that has already passed (SET EXAT, GETEX PXAT) is a removal, on the spot. A command that
 would change nothing (APPEND of nothing to a key that is there, SETRANGE of nothing, PERSIST without
@@ -19,13 +17,13 @@ A condition (NX, IFEQ and its like) is about what this replica shows. What it le
 plain write, so two replicas can both succeed.
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport INT32_MAX, int64_t
+from libc.stdint cimport INT32_MAX, int64_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcmp, memcpy
 
 from crdtredis._core cimport (EFFECT_ROOM, T_NONE, T_STRING, Element, key_deadline, key_delete,
                               key_expire, key_find, key_modified, key_type, key_visible, op_room,
-                              remainder_size, removal_size, string_set, string_view)
+                              remainder_size, removal_size, string_change, string_set, string_view)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, Call, is_word, native, refuse, refuse_arity,
                                 refuse_type)
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null, reply_ok
@@ -394,14 +392,17 @@ cdef void append(Call *c) noexcept nogil:
     if found == REFUSED:
         return
     if found == MISSING:
-        string_set(c.kernel, c.db, c.argv[1], e, tail, 1)
+        if not string_change(c.kernel, c.db, c.argv[1], e, 1, 0, tail, 0):
+            string_set(c.kernel, c.db, c.argv[1], e, tail, 1)
         reply_int(c.reply, tail.n)
         return
     v = string_view(c.kernel, e)
     if not size_allowed(c, v.n + tail.n):
         return
     reply_int(c.reply, v.n + tail.n)
-    if tail.n:
+    if tail.n and string_change(c.kernel, c.db, c.argv[1], e, 1, v.n, tail, 0):
+        pass
+    elif tail.n:
         b = copy_grown(v, v.n + tail.n)
         memcpy(b.p + v.n, tail.p, tail.n)
         string_set(c.kernel, c.db, c.argv[1], e, span(b.p, b.n), 1)
@@ -430,6 +431,9 @@ cdef void setrange(Call *c) noexcept nogil:
         reply_int(c.reply, v.n)
         return
     if not size_allowed(c, <size_t>offset + part.n):
+        return
+    if string_change(c.kernel, c.db, c.argv[1], e, 0, <uint64_t>offset * 8, part, 0):
+        reply_int(c.reply, max(v.n, <size_t>offset + part.n))
         return
     b = copy_grown(v, <size_t>offset + part.n)
     memcpy(b.p + offset, part.p, part.n)
@@ -543,10 +547,13 @@ command("SUBSTR key start end", arity=4, flags="readonly", keys=(1, 1, 1), group
         summary="GETRANGE by its old name.")(native(getrange))
 command("APPEND key value", arity=3, flags="write denyoom fast one_change", keys=(1, 1, 1),
         access="RW insert", group="string", since="2.0.0",
-        complexity="O(N) with N bytes of the whole value",
-        summary="Appends to the string that a key holds.", replicas=ONE_REGISTER)(native(append))
+        summary="Appends to the string that a key holds.",
+        replicas=("Of concurrent ones all are kept, the one with the earlier timestamp first. It "
+                  "goes with the value that it was made in."))(native(append))
 command("SETRANGE key offset value", arity=4, flags="write denyoom one_change", keys=(1, 1, 1),
         access="RW update", group="string", since="2.2.0",
-        complexity="O(N) with N bytes of the whole value",
+        complexity="O(N) with N bytes of the part",
         summary="Overwrites a part of the string that a key holds.",
-        replicas=ONE_REGISTER)(native(setrange))
+        replicas=("Concurrent changes of different bytes are all kept; of the same byte the one "
+                  "with the later timestamp wins. It goes with the value that it was made in."))(
+        native(setrange))

@@ -46,6 +46,7 @@ cdef struct Actor:
     # 1 + the last seq that may be applied, of one that has ended (replication/ended.py); 0: any
     uint64_t frozen
     int closed              # nobody will ever apply more of it than is applied here
+    int gone                # of a replica that is no member
     VersionVector deps      # the deps of its newest applied op
     VersionVector told      # its clock as it told it itself (acknowledgements, handshakes), or NULL
     Backlog backlog         # its ops in the causal buffer

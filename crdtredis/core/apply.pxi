@@ -391,6 +391,8 @@ cdef Element *remove_deadline(Kernel *k, const Applying *op, uint32_t db,
 
 
 cdef void apply_assign(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+    if e != NULL and e.meta & (E_CELL | E_ENTRY):
+        patches_cut(k, op, x.db, e, 0)
     if e != NULL and e.meta & E_ENTRY and not x.keep:
         e = remove_deadline(k, op, x.db, e)
     assign_in(k, op, x, &k.db[x.db].table, &k.db[x.db].live, x.key,
@@ -414,6 +416,8 @@ cdef void apply_removal(Kernel *k, const Applying *op, const Effect *x, Element 
     cdef int was_live
     if e == NULL:
         return
+    if e.meta & (E_CELL | E_ENTRY) and (x.kind != CLEAR or x.type == T_STRING):
+        patches_cut(k, op, x.db, e, 0)
     if e.meta & E_ENTRY and x.kind == DELETE:
         e = remove_deadline(k, op, x.db, e)
     if not e.meta & E_ENTRY:
@@ -615,7 +619,7 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
     cdef Element *left = NULL
     cdef uint32_t hash = 0
     cdef int before = 0
-    if x.kind <= INCREMENT or x.kind == DEADLINE:
+    if x.kind <= INCREMENT or x.kind == DEADLINE or x.kind == PATCH:
         vector_raise(&k.db[x.db].written, op.slot, op.seq)
     if k.touched.at != NULL and x.db < HOME_DB:
         if x.kind == FLUSH:
@@ -639,6 +643,8 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
             left = apply_to_member(k, op, x, e)
     elif x.kind == ASSIGN:
         apply_assign(k, op, x, e)
+    elif x.kind == PATCH:
+        apply_patch(k, op, x, e)
     elif x.kind == INCREMENT:
         apply_increment(k, op, x, e)
     elif x.kind == DEADLINE and x.type == T_HASH:

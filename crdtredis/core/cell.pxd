@@ -9,6 +9,8 @@ cdef enum:
     # not clear the field's
     W_CLEARS = 1
     W_NUMBER = 2            # deadline register: `value` holds an int64 of ms, 0 = "no deadline"
+    # a string that no SET made (core/patches.pxi): its newest patch's dot and stamp. Any other wins
+    W_LOOSE = 4
 
 cdef struct Write:
     Write *next
@@ -70,6 +72,7 @@ cdef struct Applying:
     uint64_t seq
     uint64_t stamp
     int local               # made here: everything present is observed
+    uint32_t index          # of the effect in its op
     Actors *actors          # actors.v[slot].deps are the op's deps while it is applied
     Counted *counted        # of the database that is being changed
 

@@ -74,7 +74,8 @@ cdef Write *cell_winner(Actors *a, const Cell *c) noexcept nogil:
         return NULL
     w = best.next
     while w != NULL:
-        if later(a, w.stamp, w.actor, best.stamp, best.actor):
+        if best.flags & W_LOOSE or (not w.flags & W_LOOSE and later(
+                a, w.stamp, w.actor, best.stamp, best.actor)):
             best = w
         w = w.next
     return best
@@ -145,7 +146,7 @@ cdef void cell_remove_writes(Cell *c, const Applying *op) noexcept nogil:
     cdef Write *w
     while at[0] != NULL:
         w = at[0]
-        if observed(op, w.dot):
+        if observed(op, w.dot) and not w.flags & W_LOOSE:
             at[0] = w.next
             mem_free(w)
         else:

@@ -22,6 +22,7 @@ cdef enum EffectKind:
     DEADLINE = 4
     FLUSH = 5
     CLEAR = 6
+    PATCH = 7
 
 cdef enum KeyType:
     T_STRING = 0
@@ -34,7 +35,8 @@ cdef enum KeyType:
     T_STREAM = 6            # entries by id (core/streams.pxi),
     T_STREAM_HEAD = 7       # and what a stream knows beside them: of clients' types the same
     T_GROUPS = 8            # its consumer groups (core/groups.pxi): likewise
-    T_COUNT = 9
+    T_PATCHES = 9           # changes of a string (core/patches.pxi): of collections in memory
+    T_COUNT = 10
     T_NONE = 255
 
 cdef struct Effect:
@@ -68,7 +70,7 @@ cdef struct ObservedCount:
 
 cdef inline int is_sent(uint64_t type) noexcept nogil:
     """May an effect name this KeyType?"""
-    return type < T_COUNT and type != T_DEADLINES
+    return type < T_PATCHES and type != T_DEADLINES
 
 # What stands before an op's effects.
 cdef struct OpHead:

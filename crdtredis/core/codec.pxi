@@ -286,7 +286,7 @@ cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept no
         if f.number < before or (f.number == before and f.number != 12):
             return -1
         before = f.number
-        if f.number == 1 and f.wire == 0 and f.v <= CLEAR:
+        if f.number == 1 and f.wire == 0 and f.v <= PATCH:
             out.kind = <int>f.v
         elif f.number == 2 and f.wire == 0 and f.v < DATABASES:
             out.db = <uint32_t>f.v

@@ -44,7 +44,8 @@ cdef void collection_free(Collection *c) noexcept nogil:
 cdef inline int may_drop(Collection *c) noexcept nogil:
     cdef Collection *head = head_of(c) if c.type == T_STREAM else NULL
     cdef Collection *groups = groups_of(c) if c.type == T_STREAM else NULL
-    return (collection_size(c) == 0 and (head == NULL or collection_size(head) == 0)
+    return (collection_size(c) == 0 and not (c.type == T_PATCHES and c.named)
+            and (head == NULL or collection_size(head) == 0)
             and (groups == NULL or collection_size(groups) == 0))
 
 
@@ -340,7 +341,7 @@ cdef inline void walk_element(Walk *w, Element *e) noexcept nogil:
 # ---- the types -----------------------------------------------------------------------------------
 
 # by T_*, of which there are T_COUNT
-cdef CollectionType types[9]
+cdef CollectionType types[10]
 
 
 cdef void fill_types() noexcept:

@@ -16,6 +16,13 @@ cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value,
 # overflow. `wanted`: what must be shown then, be it the sum or not; NULL: the sum. Both are finite.
 cdef void string_add(Kernel *k, uint32_t db, Span key, Element *e, long double step,
                      const long double *wanted) noexcept nogil
+# Changes a visible string in place, or makes one of nothing but changes. appends: `value` goes
+# behind the end. Else it is the bytes from bit `first` on, less `unused` bits at the end; bits of
+# those bytes that are not named are 0. 0, and nothing is done: the whole value is to be set. may it
+# be so, of what stands under a key?
+cdef int may_change(Kernel *k, Element *e) noexcept nogil
+cdef int string_change(Kernel *k, uint32_t db, Span key, Element *e, int appends, uint64_t first,
+                       Span value, uint32_t unused) noexcept nogil
 cdef void key_delete(Kernel *k, uint32_t db, Element *e) noexcept nogil        # visible or not
 # Begins a write to the members of key, of which `e` is given: an expired or invisible remainder
 # goes first, a deadline is asserted again, and values of other types that a clash has hidden go.

@@ -68,6 +68,51 @@ cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value,
     make(k, &x, e)
 
 
+cdef int may_change(Kernel *k, Element *e) noexcept nogil:
+    """Not what increments are part of, nor a HyperLogLog, and not where the key has so many patches
+    that it is time for a new beginning."""
+    cdef Collection *c
+    if k.texts.off > 0:
+        return 0
+    if e == NULL or not key_visible(k, e):
+        return 1
+    if is_lone(e) or (e.meta & E_CELL and element_cell(e).counts != NULL):
+        return 0
+    c = patches_held(e)
+    if c != NULL and (patched_of(c).n >= PATCHES_MOST or patched_of(c).bytes >= PATCHES_BYTES):
+        return 0
+    return not is_image(string_view(k, e))
+
+
+cdef int string_change(Kernel *k, uint32_t db, Span key, Element *e, int appends, uint64_t first,
+                       Span value, uint32_t unused) noexcept nogil:
+    cdef Write *w
+    cdef Effect x
+    cdef uint64_t root = 0
+    db = home_of(k, db, key, &e)
+    if (not may_change(k, e) or value.n == 0
+            or (first if appends else first >> 3) + value.n > STRING_MOST):
+        return 0
+    if not op_room(k, db, 1, key.n, value.n + EFFECT_ROOM):
+        return 1
+    e = prepare(k, db, key, e, 0)
+    begin_effect(k, &x, PATCH, db, key)
+    x.value = value
+    x.keep = appends
+    x.run_seq = first
+    x.run_index = unused
+    if e != NULL and e.meta & E_PLAIN:
+        root = e.dot
+    elif e != NULL and e.meta & E_CELL:
+        w = cell_winner(&k.actors, element_cell(e))
+        root = w.dot if w != NULL and not w.flags & W_LOOSE else 0
+    if root:
+        x.actor = k.actors.v[dot_slot(root)].id
+        x.deadline = <int64_t>dot_seq(root)
+    make(k, &x, e)
+    return 1
+
+
 cdef Element *replace_collections(Kernel *k, uint32_t db, Span key, Element *e,
                                   int keep_deadline) noexcept nogil:
     """A string is about to take the place of another type: all that is there goes, but for what is

@@ -158,7 +158,20 @@ cdef void giving_begin(Giving *g, Kernel *k, int home) noexcept nogil:
         before = &x.deps
     buffer_free(&changes)
     mem_free(at)
+    give_folded(g, &g.begin, 7)
     g.tail.n = g.more.n = g.declared.n = 0         # the Head has told the actors
+
+
+cdef void give_folded(Giving *g, Buffer *b, int field) noexcept nogil:
+    cdef uint32_t slot
+    cdef uint64_t seq
+    g.tail.n = 0
+    for slot in range(g.k.actors.n):
+        seq = vector_get(&g.k.texts.folded, <uint16_t>slot)
+        if seq:
+            add_varint(&g.tail, giving_index(g, <uint16_t>slot))
+            add_varint(&g.tail, seq)
+    add_span(b, field, span(g.tail.p, g.tail.n))
 
 
 cdef void giving_tell(Giving *g, Buffer *b) noexcept nogil:
@@ -304,7 +317,7 @@ cdef Span give_writes(Giving *g, int sort, const Cell *c, uint32_t *flags) noexc
     if w == NULL:
         flags[0] |= ITEM_NO_WRITE
         return span(NULL, 0)
-    flags[0] |= keeps_flag(sort, w.flags & W_CLEARS)
+    flags[0] |= keeps_flag(sort, w.flags & W_CLEARS) | (ITEM_LOOSE if w.flags & W_LOOSE else 0)
     give_dot(g, &g.tail, 4, w.dot)
     give_stamp(g, &g.tail, 6, sort, w.stamp)
     w = w.next
@@ -314,6 +327,7 @@ cdef Span give_writes(Giving *g, int sort, const Cell *c, uint32_t *flags) noexc
         give_dot(g, &g.body, 2, w.dot)
         give_stamp(g, &g.body, 4, sort, w.stamp)
         add_number(&g.body, 5, keeps_flag(sort, w.flags & W_CLEARS) != 0)
+        add_number(&g.body, 8, (w.flags & W_LOOSE) != 0)
         add_field(&g.more, 12, span(g.body.p, g.body.n))
         w = w.next
     return span(write_value(first), first.n)
@@ -394,9 +408,12 @@ cdef void give_element(Giving *g, int sort, Element *e, uint32_t db) noexcept no
     cdef const Cell *c = cell_of(e, &lone)
     cdef Span value = span(NULL, 0)
     cdef uint32_t flags = 0
+    cdef Collection *patches = patches_held(e) if sort == SORT_KEY else NULL
     if sort == SORT_DEADLINES:
         give_register(g, e)
         return
+    if patches != NULL:
+        patches_undo(g.k, db, e, patches)
     if e.meta & E_PLAIN:
         value = element_content(e)
         give_dot(g, &g.tail, 4, e.dot)
@@ -406,13 +423,52 @@ cdef void give_element(Giving *g, int sort, Element *e, uint32_t db) noexcept no
         value = give_writes(g, sort, c, &flags)
     else:
         flags = ITEM_NO_WRITE
+    if sort == SORT_KEY and is_marked(g.k, db, element_name(e)):
+        flags |= ITEM_MARKED
     add_number(&g.tail, 7, flags)
     add_number(&g.tail, 8, db)
     if e.meta & E_ENTRY:
         give_deadlines(g, deadline_cell(e, &room))
     if c != NULL:
         give_counters(g, c)
+    if patches != NULL:
+        give_patches(g, patches)
     give_item(g, sort, element_name(e), value)
+    if patches != NULL:
+        patches_redo(g.k, db, e, patches)
+
+
+cdef void give_patches(Giving *g, Collection *c) noexcept nogil:
+    """The writes were given without them."""
+    cdef Buffer *b = &g.body
+    cdef Text *t = patched_of(c).texts
+    cdef Patch *p
+    b.n = 0
+    while t != NULL:
+        give_whole_dot(g, b, t.root)
+        if t.root == 0:
+            give_whole_dot(g, b, t.last)
+            add_varint(b, t.upto)
+        p = t.first
+        while p != NULL:
+            give_whole_dot(g, b, p.dot)
+            add_varint(b, p.stamp)
+            add_varint(b, p.index)
+            add_varint(b, p.appends | p.unused << 1)
+            add_varint(b, p.at)
+            add_varint(b, p.n)
+            buffer_add(b, patch_bytes(p), p.n)
+            p = p.next
+        give_whole_dot(g, b, 0)
+        t = t.next
+    add_span(&g.more, 15, span(b.p, b.n))
+
+
+cdef void give_whole_dot(Giving *g, Buffer *b, uint64_t dot) noexcept nogil:
+    """0: none."""
+    add_varint(b, giving_index(g, dot_slot(dot)) + 1 if dot else 0)
+    if dot:
+        add_varint(b, dot_seq(dot))
 
 
 cdef void give_register(Giving *g, Element *e) noexcept nogil:
@@ -754,6 +810,8 @@ cdef int give(Giving *g, size_t most, Buffer *b, size_t *at, Span *rest) noexcep
     add_fixed(&g.body, 3, g.k.newest_stamp)
     add_number(&g.body, 4, g.pieces)
     add_number(&g.body, 5, g.count)
+    give_folded(g, &g.body, 6)
+    n = g.declared.n
     b.n = put_varint(put_varint(buffer_need(b, 12), 3 << 3 | 2), n + g.body.n) - b.p
     buffer_add(b, g.declared.p, n)
     buffer_add(b, g.body.p, g.body.n)

@@ -138,7 +138,7 @@ cdef int images_shown(const Cell *c, Buffer *out, Span *v) noexcept nogil:
         return 0
     while w != NULL:
         x = span(<const char*>w + sizeof(Write), w.n)
-        if is_image(x):
+        if is_image(x) and not w.flags & W_LOOSE:
             if not begun:
                 memset(registers, 0, HLL_REGISTERS)
                 begun = 1

@@ -16,6 +16,10 @@ cdef struct Joining:
     int some                # only of these buckets
     uint8_t buckets[512]
     int changed             # the key under way
+    # what the giver had folded as the stream began; and it, or this replica, lacks what the other
+    # had (core/fold.pxi)
+    VersionVector folded
+    int late
     int64_t most            # elements that are left of this step
     uint64_t *named         # scratch, by slot: 0 between two cells
     # the op of nobody that had observed what `begin` covers: `actors` knows but him
@@ -41,8 +45,14 @@ cdef void joining_begin(Joining *j, Kernel *k) noexcept nogil
 cdef void joining_free(Joining *j) noexcept nogil
 # As `begin` is known.
 cdef void joining_start(Joining *j) noexcept nogil
+cdef void joining_folded(Joining *j) noexcept nogil
 # The cell here := what it and theirs, which is used up, come to: 1 where that changed anything.
 cdef int cell_join(Joining *j, Counted *counted, Cell *mine, Cell *theirs) noexcept nogil
+# The same of key e, which has a cell. texts: the giver's, whose patches are in a chain, those of
+# later places first; used up.
+cdef Element *texts_join(Joining *j, uint32_t db, Element *e, Cell *theirs,
+                         Text *texts) noexcept nogil
+cdef void texts_chain_free(Text *texts) noexcept nogil
 # Has this replica observed a dot before the join? Then what is not here is gone, but for where the
 # giver's state rules.
 cdef int observed_before(const Joining *j, uint64_t dot) noexcept nogil

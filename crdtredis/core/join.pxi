@@ -73,6 +73,7 @@ cdef void joining_begin(Joining *j, Kernel *k) noexcept nogil:
 
 cdef void joining_free(Joining *j) noexcept nogil:
     vector_free(&j.begin)
+    vector_free(&j.folded)
     mem_free(j.named)
     buffer_free(&j.list)
     buffer_free(&j.after)
@@ -92,6 +93,16 @@ cdef void joining_start(Joining *j) noexcept nogil:
         if slot != j.k.home.slot and j.k.actors.v[slot].applied > vector_get(&j.begin,
                                                                              <uint16_t>slot):
             j.rules = 0
+
+
+cdef void joining_folded(Joining *j) noexcept nogil:
+    """As `folded` is known."""
+    cdef uint32_t slot
+    j.late = 0
+    for slot in range(j.k.actors.n):
+        j.late |= (vector_get(&j.folded, <uint16_t>slot) > j.k.actors.v[slot].applied
+                   or vector_get(&j.k.texts.folded, <uint16_t>slot)
+                   > vector_get(&j.begin, <uint16_t>slot))
 
 
 cdef int observed_before(const Joining *j, uint64_t dot) noexcept nogil:
@@ -289,6 +300,219 @@ cdef Element *element_join(Joining *j, uint32_t db, Table *t, size_t *live, Elem
     e = open_cell(j.k, t, e)
     cell_join(j, &j.k.db[db].counted, element_cell(e), theirs)
     return reencode(j.k, t, live, e, was_live)
+
+
+# ---- strings that are changed in place -----------------------------------------------------------
+
+cdef Write *take_loose(Cell *c) noexcept nogil:
+    """The loose text's write, taken out of the cell; NULL: there is none."""
+    cdef Write **at = &c.writes
+    cdef Write *w
+    while at[0] != NULL:
+        w = at[0]
+        if w.flags & W_LOOSE:
+            at[0] = w.next
+            return w
+        at = &w.next
+    return NULL
+
+
+cdef inline int same_patch(const Patch *p, const Patch *q) noexcept nogil:
+    return q != NULL and q.dot == p.dot and q.index == p.index
+
+
+cdef inline int folded_or_gone(const Joining *j, const Patch *p, int here) noexcept nogil:
+    """Has one side, which lacks p, observed it?"""
+    if here:
+        return j.rules == 0 and j.k.actors.v[dot_slot(p.dot)].applied >= dot_seq(p.dot)
+    return vector_get(&j.begin, dot_slot(p.dot)) >= dot_seq(p.dot)
+
+
+cdef void texts_chain_free(Text *texts) noexcept nogil:
+    cdef Text *t
+    cdef Patch *p
+    while texts != NULL:
+        t = texts
+        texts = t.next
+        while t.first != NULL:
+            p = t.first
+            t.first = p.next
+            mem_free(p)
+        mem_free(t)
+
+
+cdef int patches_meet(Joining *j, Bytes *b, Collection *c, Text *m, Text *t) noexcept nogil:
+    """m becomes what both sides' patches come to; t is used up. 1: one was folded, or removed, at
+    the giver; 2: here. Both are walked side by side, from the last place on."""
+    cdef Actors *a = &j.k.actors
+    cdef Patch *p = m.end
+    cdef Patch *q = t.first if t != NULL else NULL
+    cdef Patch *before
+    cdef int what = 0
+    while p != NULL:
+        before = p.before
+        while q != NULL and place_before(a, p, q):
+            q = q.next
+        if not same_patch(p, q) and folded_or_gone(j, p, 0):
+            what |= 1
+            patch_drop(c, m, p)
+        p = before
+    m.undone = m.first
+    q = m.end
+    while t != NULL and t.first != NULL:
+        p = t.first
+        t.first = p.next
+        while q != NULL and place_before(a, p, q):
+            q = q.before
+        if not same_patch(p, q) and folded_or_gone(j, p, 1):
+            what |= 2
+            mem_free(p)
+        elif text_put(j.k, b, c, m, p):
+            m.undone = m.first
+    return what
+
+
+cdef int base_stands(const Joining *j, const Text *x, const Text *y, int here) noexcept nogil:
+    """Is x's base still there, as y knows, which is this side's if `here`? Whoever removes any of
+    it removes all."""
+    cdef Patch *p = y.first
+    if x.last == 0 or j.late or x.last == y.last:
+        return x.last != 0
+    if here and (j.rules or j.k.actors.v[dot_slot(x.last)].applied < dot_seq(x.last)):
+        return 1
+    if not here and vector_get(&j.begin, dot_slot(x.last)) < dot_seq(x.last):
+        return 1
+    while p != NULL and p.dot != x.last:
+        p = p.next
+    return p != NULL
+
+
+cdef void put_bytes(Bytes *b, Span v) noexcept nogil:
+    bytes_resize(b, v.n)
+    copy_span(<char*>bytes_at(b), v)
+
+
+cdef Element *loose_join(Joining *j, uint32_t db, Element *e, Write *mine, Write *theirs,
+                         Text *t) noexcept nogil:
+    """mine and theirs are in no cell, and without patches."""
+    cdef Kernel *k = j.k
+    cdef Collection *c
+    cdef Text none
+    cdef Text was
+    cdef Text *m
+    cdef Text *base = NULL
+    cdef Bytes b
+    cdef Span value = span(NULL, 0)
+    cdef Write *w
+    memset(&none, 0, sizeof(Text))
+    if theirs != NULL and t == NULL:
+        none.last = theirs.dot
+        none.upto = theirs.stamp
+    if t == NULL:
+        t = &none
+    w = cell_add_write(element_cell(e), 0, 0, 0, W_LOOSE, span(NULL, 0))
+    c = patches_open(k, db, &e)
+    m = text_of(c, 0)
+    if m == NULL:
+        m = text_open(c, 0, e)
+        m.last = mine.dot if mine != NULL else 0
+        m.upto = mine.stamp if mine != NULL else 0
+    was = m[0]
+    # as they were, before they meet
+    if j.rules:
+        base = t if t.last else NULL
+    elif m.last and (t.last == 0 or m.last == t.last or later(
+            &k.actors, m.upto, dot_slot(m.last), t.upto, dot_slot(t.last))):
+        base = m if base_stands(j, m, t, 0) else t if base_stands(j, t, m, 1) else NULL
+    elif t.last:
+        base = t if base_stands(j, t, m, 1) else m if base_stands(j, m, t, 0) else NULL
+    if base == m:
+        value = span(write_value(mine), mine.n)
+    elif base == t:
+        value = span(write_value(theirs), theirs.n)
+    bytes_of(k, db, e, 0, &b)
+    put_bytes(&b, value)
+    was.last = base.last if base != NULL else 0
+    was.upto = base.upto if base != NULL else 0
+    patches_meet(j, &b, c, m, t)
+    m.last = was.last
+    m.upto = was.upto
+    if m.first == NULL and m.last == 0:
+        w = take_loose(element_cell(e))
+        mem_free(w)
+        text_drop(c, m)
+    elif m.first == NULL:
+        b.at[0].dot = m.last
+        b.at[0].stamp = m.upto
+        b.at[0].actor = dot_slot(m.last)
+        text_drop(c, m)
+    return e
+
+
+cdef Element *texts_join(Joining *j, uint32_t db, Element *e, Cell *theirs,
+                         Text *texts) noexcept nogil:
+    cdef Kernel *k = j.k
+    cdef Collection *c = patches_held(e)
+    cdef Cell *mine = element_cell(e)
+    cdef Write *w
+    cdef Write *y
+    cdef Write *here
+    cdef Write *there
+    cdef Text *t
+    cdef Text *m
+    cdef Bytes b
+    cdef int what
+    if c != NULL:
+        patches_undo(k, db, e, c)
+    here = take_loose(mine)
+    there = take_loose(theirs)
+    y = theirs.writes
+    while y != NULL:                       # those that both have
+        w = mine.writes
+        while w != NULL and w.dot != y.dot:
+            w = w.next
+        t = texts
+        while t != NULL and t.root != y.dot:
+            t = t.next
+        m = text_of(c, y.dot)
+        if w != NULL and (t != NULL or m != NULL or not bytes_same(
+                span(write_value(w), w.n), span(write_value(y), y.n))):
+            if j.late:
+                mark_text(k, db, element_name(e))
+            c = patches_open(k, db, &e)
+            mine = element_cell(e)
+            m = text_open(c, y.dot, e)
+            bytes_of(k, db, e, y.dot, &b)
+            what = patches_meet(j, &b, c, m, t)
+            if j.rules or what == 1:
+                put_bytes(&b, span(write_value(y), y.n))
+            if m.first == NULL:
+                text_drop(c, m)
+            j.changed = 1
+        y = y.next
+    cell_join(j, &k.db[db].counted, element_cell(e), theirs)
+    t = texts
+    while t != NULL:                       # those that only the giver has
+        if t.root and t.first != NULL and bytes_of(k, db, e, t.root, &b):
+            c = patches_open(k, db, &e)
+            bytes_of(k, db, e, t.root, &b)
+            m = text_open(c, t.root, e)
+            patches_meet(j, &b, c, m, t)
+            j.changed = 1
+        t = t.next
+    if here != NULL or there != NULL:
+        if j.late and here != NULL:
+            mark_text(k, db, element_name(e))
+        t = texts
+        while t != NULL and t.root:
+            t = t.next
+        e = loose_join(j, db, e, here, there, t)
+        mem_free(here)
+        mem_free(there)
+        j.changed = 1
+    texts_chain_free(texts)
+    c = patches_held(e)
+    return patches_redo(k, db, e, c) if c != NULL else e
 
 
 # ---- lists ---------------------------------------------------------------------------------------
@@ -675,8 +899,7 @@ cdef void tidy_key(Joining *j, Element *e) noexcept nogil:
     theirs.counts = NULL
     was_live = element_live(e)
     if e.meta & E_VALUE and not e.meta & E_NAMED:
-        e = open_cell(k, &d.table, e)
-        cell_join(j, &d.counted, element_cell(e), &theirs)
+        e = texts_join(j, j.db, open_cell(k, &d.table, e), &theirs, NULL)
     if element_entry(e) != NULL and not e.meta & E_DEADLINE_NAMED:
         part_deadline(k, e)
         cell_join(j, &d.counted, &element_entry(e).deadline, &theirs)

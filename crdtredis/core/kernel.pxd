@@ -191,6 +191,7 @@ cdef struct Scratch:
     Buffer few              # the live ones found among many tombstones: see random_among_few
     char number[5200]       # where string_view formats a number,
     Buffer image            # and where it writes a HyperLogLog
+    Buffer mark             # a database and a key
 
 # Finished ops, own and received, not yet taken: runs from `at` on say whose ops stand where in
 # `ops`.
@@ -372,6 +373,23 @@ cdef struct Streams:
     uint32_t floored        # floors that were noted
     Floor floors[1024]      # FLOORS
 
+# Strings that are changed in place (core/patches.pxi).
+cdef struct Texts:
+    int off                 # 1: somebody may not know patches: SETs are written; -1: there are some
+    uint32_t others         # other replicas that there are; 0: none that is known
+    uint32_t known          # actors that there were when `alone` was found
+    int alone
+    VersionVector folded    # all that were folded here: see there
+    VersionVector loaded    # while the log is read, those as of the end of the checkpoint's walk
+    uint32_t giving         # states that are given: nothing is folded meanwhile
+    Collection *first       # keys that have patches, those that came last first
+    Collection *next        # where folding goes on; NULL: at the first
+    uint32_t unsettled      # of those, with patches that do not act yet
+    Table marks             # keys to be written anew, by database (4 bytes) and name
+    int64_t mend_at         # ms: not before
+    uint64_t late           # ops that were
+    uint64_t mended         # keys that were written anew
+
 cdef struct Conflicts:
     uint64_t n              # concurrent writes that had to be decided
     Conflict *ring          # newest at (n - 1) % CONFLICTS
@@ -448,6 +466,7 @@ cdef struct Kernel:
     Eviction eviction
     Mirror mirror
     Streams streams
+    Texts texts
     # another replica's state is being joined (core/join.pxi): no op is made, and none applied
     int joining
     Conflicts conflicts

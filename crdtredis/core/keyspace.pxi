@@ -81,7 +81,8 @@ cdef Element *reencode(Kernel *k, Table *t, size_t *live, Element *e, int was_li
         if cell_empty(&c):
             flags &= ~<uint32_t>E_CELL
             w = NULL
-        elif w != NULL and w.next == NULL and c.counts == NULL and w.actor == dot_slot(w.dot):
+        elif (w != NULL and w.next == NULL and c.counts == NULL and w.actor == dot_slot(w.dot)
+              and not w.flags & W_LOOSE):
             flags = (flags & ~<uint32_t>E_CELL) | E_PLAIN | (E_CLEARS if w.flags & W_CLEARS else 0)
             value = span(write_value(w), w.n)
         else:

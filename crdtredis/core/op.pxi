@@ -199,6 +199,7 @@ cdef Element *make(Kernel *k, Effect *x, Element *e) noexcept nogil:
     if not may_be_made(k, x):
         return e
     encode_effect(&k.open.effects, x)
+    k.open.op.index = k.open.effect_count
     k.open.effect_count += 1
     k.open.op.counted = &k.db[x.db].counted
     return apply_effect(k, &k.open.op, x, e)
@@ -237,6 +238,7 @@ cdef void make_of_own_key(Kernel *k, Effect *x, Element *e) noexcept nogil:
     if not may_be_made(k, x):
         return
     encode_effect(&k.open.effects, x)
+    k.open.op.index = k.open.effect_count
     k.open.effect_count += 1
     p = k.open.effects.p + at
     decode_effect(&p, k.open.effects.p + k.open.effects.n, &copy)

@@ -86,7 +86,7 @@ cdef void sample_origin(Kernel *k, const Applying *op, const Effect *x) noexcept
     cdef uint32_t i
     all.wait = 1 + <uint32_t>((next_random(&all.seed) >> 32) * (2 * ORIGIN_GAP - 1) >> 32)
     if (k.inbox.recovering or x.db >= SYSTEM_DB
-            or not (x.kind <= REMOVE or x.kind == DEADLINE)):
+            or not (x.kind <= REMOVE or x.kind == DEADLINE or x.kind == PATCH)):
         return
     row = origin_row(k, x.db, key_beginning(x.key))
     row.n += 1

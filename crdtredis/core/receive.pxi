@@ -90,6 +90,7 @@ cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span 
     for i in range(effects):
         x = next_effect(k, h, i, &other)
         op.counted = &k.db[x.db].counted
+        op.index = i
         apply_effect(k, &op, x, NULL if x.kind == FLUSH else key_in(k, x.db, x.key))
         declare_named(k, x)
     k.actors.v[slot].applied = h.seq
@@ -249,6 +250,7 @@ cdef int receive(Kernel *k, const char *p, size_t n) noexcept nogil:
             result = r
             break
     retry_pending(k, PENDING_SLICE)
+    texts_settle(k)
     return result
 
 
@@ -288,4 +290,5 @@ cdef int retry_pending(Kernel *k, size_t most) noexcept nogil:
         b.state = BACKLOG_IDLE
         if why != BLOCKED_BY_OWN:
             put_off(k, slot, why, of, until)
+    texts_settle(k)
     return k.pending.ready != 0

@@ -26,7 +26,7 @@ HOME_EPOCH = 0xffffffffffffffff     # of HOME_ACTOR: no time, so that no process
 
 TYPE_NAMES = {T_STRING: "string", T_HASH: "hash", T_SET: "set", T_ZSET: "zset", T_LIST: "list",
               T_DEADLINES: "field deadlines", T_STREAM: "stream", T_STREAM_HEAD: "stream head",
-              T_GROUPS: "consumer groups",
+              T_GROUPS: "consumer groups", T_PATCHES: "patches",
               T_NONE: "none"}
 
 EVICTION_POLICIES = {
@@ -71,6 +71,7 @@ cdef class Replica:
         k.pending.limit = pending_limit
         k.open.most = OP_MOST
         k.eviction.shares = 1
+        k.texts.others = MAX_ACTORS             # until set_members says who there is
         self.id = replica_id
         self.act_as(epoch)
         replica = replica_id.encode()
@@ -126,6 +127,10 @@ cdef class Replica:
         mem_free(k.outbox.runs)
         mem_free(k.inbox.decoded)
         vector_free(&k.inbox.barred)
+        vector_free(&k.texts.folded)
+        vector_free(&k.texts.loaded)
+        table_clear(&k.texts.marks, free_visited, NULL)
+        buffer_free(&k.scratch.mark)
         mem_free(k.deadlines.heap)
         mem_free(k.conflicts.ring)
         free(k.conflicts.meetings)
@@ -392,6 +397,8 @@ cdef class Replica:
     @recovering.setter
     def recovering(self, bint value):
         self.k.inbox.recovering = value
+        if not value:
+            texts_loaded(&self.k)
         self.k.actors.hidden = 0 if value else self.k.home.slot + 1
 
     @property
@@ -451,6 +458,7 @@ cdef class Replica:
         with nogil:
             while retry_pending(&self.k, PENDING_SLICE):
                 pass
+            texts_work(&self.k, 1 << 30)
             wait = active_expiry(&self.k, 1 << 30)
             sweep_streams(&self.k, 1 << 30)
         return wait
@@ -505,6 +513,46 @@ cdef class Replica:
         """Has free memory given back to the system, step by step."""
         pages_purge(mem_used())
 
+    # ---- strings that are changed in place -------------------------------------------------------
+
+    def set_members(self, names, bint know_patches=True):
+        """names: the replica ids of all members, this one's among them; None: that is not certain.
+        Patches of others are waited for by none (core/fold.pxi). know_patches: none is of a version
+        that does not; else changes of strings are written as SETs, until there is a patch: whoever
+        made it knew of all that they do."""
+        cdef Actors *a = &self.k.actors
+        cdef uint32_t i
+        if self.k.texts.off >= 0:
+            self.k.texts.off = not know_patches
+        self.k.texts.known = 0
+        self.k.texts.others = max(len(names) - 1, 0) if names is not None else MAX_ACTORS
+        for i in range(a.n):
+            a.v[i].gone = names is not None and a.v[i].replica.decode() not in names
+
+    def fold(self, int most=1 << 20):
+        """Forgets about `most` patches that all have observed; True while more are left."""
+        cdef int more
+        with nogil:
+            more = texts_work(&self.k, most)
+        return bool(more)
+
+    def mend(self, int most=1 << 20):
+        """Writes anew, without delay, what late ops have touched."""
+        with nogil:
+            texts_mend(&self.k, most)
+
+    @property
+    def patches(self):
+        """Of all keys: how many have patches, how many those are, keys to be mended, and how many
+        were."""
+        cdef Collection *c = self.k.texts.first
+        cdef size_t keys = 0, n = 0
+        while c != NULL:
+            keys += 1
+            n += patched_of(c).n
+            c = patched_of(c).after
+        return keys, n, table_count(&self.k.texts.marks), self.k.texts.mended
+
     # ---- views -----------------------------------------------------------------------------------
 
     def stats(self):
@@ -512,7 +560,8 @@ cdef class Replica:
         return {"changes": k.changes, "expired": k.expired,
                 "expired_fields": k.expired_fields, "evicted": k.eviction.evicted,
                 "conflicts": k.conflicts.n,
-                "tombstones": kernel_tombstones(k), "actors": k.actors.n - 1,
+                "tombstones": kernel_tombstones(k), "patched": k.texts.first != NULL,
+                "actors": k.actors.n - 1,
                 "deadlines": k.deadlines.n, "torn": k.open.torn,
                 "watched": k.watched.n, "memory": mem_used()}
 
@@ -639,8 +688,11 @@ cdef class Replica:
                 self.describe(deadline, out["deadlines"], None)
             c = element_collections(&self.k, e)
             while c != NULL:
-                out["collections"][TYPE_NAMES[c.type]] = {"live": c.live,
-                                                          "elements": collection_size(c)}
+                if c.type == T_PATCHES:
+                    out["patches"] = patched_of(c).n
+                else:
+                    out["collections"][TYPE_NAMES[c.type]] = {"live": c.live,
+                                                              "elements": collection_size(c)}
                 c = c.next
         return out
 
@@ -687,8 +739,10 @@ cdef class Replica:
         rows = []
         while w != NULL:
             value = (<int64_t*>write_value(w))[0] if w.flags & W_NUMBER else write_value(w)[:w.n]
-            rows.append(((w.stamp, self.k.actors.v[w.actor].rank),
-                         self.write(w.dot, w.stamp, w.actor, w.flags & W_CLEARS, value)))
+            row = self.write(w.dot, w.stamp, w.actor, w.flags & W_CLEARS, value)
+            if w.flags & W_LOOSE:
+                row["loose"] = True        # no SET made it: see core/patches.pxi
+            rows.append(((not w.flags & W_LOOSE, w.stamp, self.k.actors.v[w.actor].rank), row))
             w = w.next
         writes += [row for _, row in sorted(rows, key=lambda r: r[0], reverse=True)]
         while t != NULL:

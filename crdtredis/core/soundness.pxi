@@ -18,6 +18,8 @@ cdef int effect_is_sound(const Effect *x, uint64_t seq, uint64_t stamp) noexcept
         return 0
     if x.kind <= REMOVE and types[x.type].sound != NULL and not types[x.type].sound(x):
         return 0
+    if x.kind == PATCH:
+        return patch_is_sound(x)
     if x.kind != INCREMENT and (x.total.exact.n or x.shown.n or x.context or x.wide):
         return 0
     if x.kind == ASSIGN and x.type == T_STREAM and x.run_seq > seq:

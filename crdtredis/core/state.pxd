@@ -29,6 +29,8 @@ cdef enum ItemFlag:
     ITEM_KEEPS = 2
     ITEM_BACKWARDS = 4
     ITEM_LATE = 8
+    ITEM_LOOSE = 16
+    ITEM_MARKED = 32
 
 # What the next item is told by: both sides count on alike, from nothing in each piece.
 cdef struct Told:
@@ -54,6 +56,7 @@ cdef struct StateItem:
     Span writes
     Span deadlines
     Span counters
+    Span patches
 
 # A message Write.
 cdef struct StateWrite:
@@ -65,6 +68,7 @@ cdef struct StateWrite:
     int keeps
     uint32_t by
     uint64_t deadline
+    int loose
 
 # A message Counter.
 cdef struct StateCounter:

@@ -71,13 +71,14 @@ cdef int decode_item(Span body, StateItem *out) noexcept nogil:
     cdef int r
     memset(out, 0, sizeof(StateItem))
     out.name.p = out.value.p = out.gaps.p = out.values.p = b""
-    out.writes.p = out.deadlines.p = out.counters.p = b""
+    out.writes.p = out.deadlines.p = out.counters.p = out.patches.p = b""
     while True:
         at = p
         r = get_field(&p, end, &f)
         if r != 1:
             return r if r else 1
-        if f.number < before or (f.number == before and f.number < 11):
+        if f.number < before or (f.number == before and f.number < 11
+                                 or f.number == before == 15):
             return -1
         before = f.number
         if f.number == 1 and f.wire == 0 and SORT_KEY <= f.v < SORTS:
@@ -93,7 +94,7 @@ cdef int decode_item(Span body, StateItem *out) noexcept nogil:
         elif f.number == 6 and f.wire == 0:
             out.stamp = f.v
             out.stamped = 1
-        elif f.number == 7 and f.wire == 0 and f.v < 16:
+        elif f.number == 7 and f.wire == 0 and f.v < 64:
             out.flags = <uint32_t>f.v
         elif f.number == 8 and f.wire == 0 and f.v < DATABASES:
             out.db = <uint32_t>f.v
@@ -109,6 +110,8 @@ cdef int decode_item(Span body, StateItem *out) noexcept nogil:
             gather(&out.deadlines, at, p)
         elif f.number == 14 and f.wire == 2:
             gather(&out.counters, at, p)
+        elif f.number == 15 and f.wire == 2:
+            out.patches = f.s
         else:
             return -1
 
@@ -143,6 +146,8 @@ cdef int decode_write(Span body, StateWrite *out) noexcept nogil:
             out.by = <uint32_t>f.v
         elif f.number == 7 and f.wire == 0 and f.v >> 63 == 0:
             out.deadline = f.v
+        elif f.number == 8 and f.wire == 0 and f.v == 1:
+            out.loose = 1
         else:
             return -1
 

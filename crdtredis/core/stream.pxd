@@ -8,8 +8,12 @@ cdef class BucketDigests:
     cdef Buffer start
     cdef int more
 
+cdef class PatchHold:
+    cdef Replica replica
+
 cdef class StateWriter:
     cdef Giving g
+    cdef PatchHold hold
     cdef Replica replica
     cdef Buffer record
 

@@ -1,5 +1,6 @@
 # The state given out and taken in, as Python sees it: records and their payloads.
 
+cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
@@ -81,6 +82,24 @@ def key_bucket(uint32_t db, bytes key not None):
     return bucket_of(db, span(key, len(key)))
 
 
+@cython.no_gc_clear                        # whoever clears `replica` would not let go
+cdef class PatchHold:
+    """While it is there no patch of a string is folded (core/fold.pxi): a state is given, in
+    however many walks."""
+    def __cinit__(self, Replica replica not None):
+        self.replica = replica
+        replica.k.texts.giving += 1
+
+    def __dealloc__(self):
+        if self.replica is not None:
+            self.replica.k.texts.giving -= 1
+
+    def release(self):
+        if self.replica is not None:
+            self.replica.k.texts.giving -= 1
+            self.replica = None
+
+
 cdef class StateWriter:
     """Walks through the state of a Replica that goes on working, from now on: each next() is one
     record of the stream, b"" behind the last.
@@ -105,6 +124,7 @@ cdef class StateWriter:
             raise RuntimeError("there are ops that no log has")
         else:
             giving_begin(&self.g, &replica.k, home)
+        self.hold = PatchHold(replica)
         if buckets is not None:
             self.g.some = 1
             memcpy(self.g.buckets, <const char*>buckets, BUCKETS_MAP)
@@ -130,6 +150,7 @@ cdef class StateWriter:
         if not fits:
             raise OverflowError("an item of the state is larger than a record may be")
         if not more:
+            self.hold.release()
             return b""
         return (self.record.p[:self.record.n] + rest.p[:rest.n] if rest.n
                 else self.record.p[:self.record.n])
@@ -334,6 +355,7 @@ cdef class StateJoin(StateTaker):
         for i in range(self.t.n):
             declare(k, self.t.slots[i])
         k.joining = 0
+        texts_loaded(k)
         k.system_changes += 1 + USERS_CHANGE
         self.replica.bar()
 

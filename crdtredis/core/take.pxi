@@ -149,11 +149,29 @@ cdef int take_rows(Taking *t, const char *p, const char *end, int act) noexcept 
     return 1 if r == 0 and of == t.n else -1
 
 
+cdef int take_folded(Taking *t, const char *p, const char *end, uint32_t field,
+                     VersionVector *to) noexcept nogil:
+    """A field of pairs (index, seq), which is all there is."""
+    cdef uint64_t index, seq
+    cdef const char *q
+    cdef Field f
+    if get_field(&p, end, &f) != 1 or f.number != field or f.wire != 2 or p != end:
+        return -1
+    q = f.s.p
+    while q < f.s.p + f.s.n:
+        if (not get_varint(&q, f.s.p + f.s.n, &index) or index >= t.n
+                or not get_varint(&q, f.s.p + f.s.n, &seq) or seq == 0 or seq > t.clock[index]):
+            return -1
+        vector_raise(to, t.slots[index], seq)
+    return 1
+
+
 cdef int take_head(Taking *t, Span body) noexcept nogil:
     cdef const char *p = body.p
     cdef const char *end = body.p + body.n
     cdef const char *at = p
     cdef const char *q
+    cdef const char *last
     cdef uint32_t i = 0
     cdef uint64_t stamp = 0
     cdef Field f
@@ -179,14 +197,25 @@ cdef int take_head(Taking *t, Span body) noexcept nogil:
             vector_raise(&t.join.begin, t.slots[i], t.begin[i])
             i += 1
         at = p
-    if r < 0 or i != t.n or take_rows(t, at, end, 0) < 0:
+    if r < 0 or i != t.n:
+        return -1
+    last = p = at
+    while get_field(&p, end, &f) == 1 and f.number == 6:
+        last = p
+    if (take_rows(t, at, last, 0) < 0
+            or (last < end and take_folded(t, last, end, 7, &t.join.folded) < 0)):
         return -1
     t.newest = stamp
     t.stage = TAKING_PIECES
     joining_start(&t.join)
+    joining_folded(&t.join)
     if t.looks:
         return 1
-    take_rows(t, at, end, 1)
+    take_rows(t, at, last, 1)
+    if last < end:
+        t.k.texts.off = -1
+    if t.k.inbox.recovering:
+        vector_join(&t.k.texts.folded, &t.join.folded)
     t.k.newest_stamp = max(t.k.newest_stamp, stamp)
     return 1
 
@@ -194,12 +223,16 @@ cdef int take_head(Taking *t, Span body) noexcept nogil:
 cdef int take_end(Taking *t, Span body) noexcept nogil:
     cdef const char *p = body.p
     cdef const char *end = body.p + body.n
+    cdef const char *at
+    cdef VersionVector loaded
     cdef uint64_t v[3]
     cdef uint32_t before = 1, i
     cdef Field f
     cdef int r
     memset(v, 0, sizeof(v))
+    memset(&loaded, 0, sizeof(VersionVector))
     while True:
+        at = p
         r = get_field(&p, end, &f)
         if r != 1:
             break
@@ -213,7 +246,13 @@ cdef int take_end(Taking *t, Span body) noexcept nogil:
         if 3 <= f.number <= 5 and f.wire == (1 if f.number == 3 else 0):
             v[f.number - 3] = f.v
             continue
+        if f.number == 6 and p == end and take_folded(t, at, end, 6, &loaded) == 1:
+            continue
+        vector_free(&loaded)
         return -1
+    if not t.looks:
+        vector_join(&t.k.texts.loaded, &loaded)
+    vector_free(&loaded)
     if r < 0 or v[1] != t.pieces or v[2] != t.count:
         return -1
     t.last = v[0]
@@ -243,6 +282,7 @@ cdef void taking_settle(Taking *t) noexcept nogil:
         x.applied = max(x.applied, t.begin[i])
     t.k.newest_stamp = max(t.k.newest_stamp, t.last)
     t.k.open.deps_changed = 1
+    vector_join(&t.k.texts.folded, &t.join.folded)
 
 
 # ---- dots and stamps -----------------------------------------------------------------------------
@@ -323,10 +363,10 @@ cdef int take_writes(Taking *t, const StateItem *x, int sort, uint64_t own,
     cdef uint32_t index
     cdef StateWrite w
     cdef Span body
-    cdef int r
+    cdef int r, loose
     if x.flags & ITEM_NO_WRITE:
-        return (-1 if x.value.n or x.actor or x.seq or x.stamped or x.writes.n
-                or x.flags & ITEM_KEEPS else 1)
+        return (-1 if x.flags & ITEM_LOOSE or x.value.n or x.actor or x.seq or x.stamped
+                or x.writes.n or x.flags & ITEM_KEEPS else 1)
     next_place(t)
     if (take_dot(t, x.actor, x.seq, &dot, &index) < 0
             or take_stamp(t, sort == SORT_SET or dot == own, x.stamp, x.stamped, &stamp) < 0):
@@ -335,8 +375,11 @@ cdef int take_writes(Taking *t, const StateItem *x, int sort, uint64_t own,
         return -1
     new_at_place(t, index)
     if to != NULL:
-        cell_add_write(to, dot, stamp, dot_slot(dot),
+        cell_add_write(to, dot, stamp, dot_slot(dot), W_LOOSE if x.flags & ITEM_LOOSE else
                        W_CLEARS if clears_bit(sort, x.flags & ITEM_KEEPS) else 0, x.value)
+    loose = x.flags & ITEM_LOOSE != 0
+    if loose and (sort != SORT_KEY or not x.flags & ITEM_KEEPS):
+        return -1
     while True:
         r = get_message(&p, end, 12, &body)
         if r != 1:
@@ -348,10 +391,11 @@ cdef int take_writes(Taking *t, const StateItem *x, int sort, uint64_t own,
         if (take_dot(t, w.actor, w.seq, &dot, &index) < 0
                 or take_stamp(t, sort == SORT_SET or dot == own, w.stamp, w.stamped, &stamp) < 0):
             return -1
-        if not new_at_place(t, index):
+        if not new_at_place(t, index) or w.loose and (loose or sort != SORT_KEY or not w.keeps):
             return -1
+        loose |= w.loose
         if to != NULL:
-            cell_add_write(to, dot, stamp, dot_slot(dot),
+            cell_add_write(to, dot, stamp, dot_slot(dot), W_LOOSE if w.loose else
                            W_CLEARS if clears_bit(sort, w.keeps) else 0, w.value)
 
 
@@ -369,7 +413,7 @@ cdef int take_deadlines(Taking *t, const StateItem *x, Cell *to,
         r = get_message(&p, end, 13, &body)
         if r != 1:
             return r if r else 1
-        if (decode_write(body, &w) < 0 or w.value.n or w.keeps or w.by > t.n
+        if (decode_write(body, &w) < 0 or w.value.n or w.keeps or w.loose or w.by > t.n
                 or <int64_t>w.deadline < 0):
             return -1
         if (take_dot(t, w.actor, w.seq, &dot, &index) < 0
@@ -466,8 +510,91 @@ cdef void close_key(Taking *t) noexcept nogil:
 
 cdef inline int takes_plain(const StateItem *x) noexcept nogil:
     """Is it one write and nothing else?"""
-    return (not x.flags & ITEM_NO_WRITE and x.writes.n == 0 and x.deadlines.n == 0
-            and x.counters.n == 0)
+    return (not x.flags & (ITEM_NO_WRITE | ITEM_LOOSE) and x.writes.n == 0 and x.deadlines.n == 0
+            and x.counters.n == 0 and x.patches.n == 0)
+
+
+cdef int take_whole_dot(Taking *t, const char **p, const char *end, uint64_t *dot) noexcept nogil:
+    """As give_whole_dot; 0: none, -1 where it is none that the giver has."""
+    cdef uint64_t index, seq
+    dot[0] = 0
+    if not get_varint(p, end, &index) or index > t.n:
+        return -1
+    if index == 0:
+        return 0
+    if not get_varint(p, end, &seq) or seq == 0 or seq > t.clock[index - 1]:
+        return -1
+    dot[0] = make_dot(t.slots[index - 1], seq)
+    return 1
+
+
+cdef int take_patch(Taking *t, const char **p, const char *end, uint64_t dot, Patch *last,
+                    Text *to) noexcept nogil:
+    """last: the one before it, whose place is lower; of dot 0 where it is the first."""
+    cdef uint64_t v[5]
+    cdef Patch it
+    cdef Effect x
+    cdef Patch *y
+    cdef int i
+    for i in range(5):
+        if not get_varint(p, end, &v[i]):
+            return -1
+    memset(&x, 0, sizeof(Effect))
+    x.keep = v[2] & 1
+    x.run_index = <uint32_t>(v[2] >> 1)
+    x.run_seq = v[3]
+    x.value = span(p[0], v[4])
+    if (v[0] == 0 or v[1] >> 32 or v[2] >> 4 or v[4] > <size_t>(end - p[0])
+            or not patch_is_sound(&x)):
+        return -1
+    it.dot = dot
+    it.stamp = v[0]
+    it.index = <uint32_t>v[1]
+    if last.dot and not place_before(&t.k.actors, last, &it):
+        return -1
+    last[0] = it
+    p[0] += v[4]
+    t.newest = max(t.newest, v[0])
+    if to == NULL:
+        return 1
+    vector_raise(&t.k.db[t.db].written, dot_slot(dot), dot_seq(dot))
+    t.k.texts.off = -1
+    y = patch_new(dot, v[0], <uint32_t>v[1], &x)
+    y.next = to.first
+    to.first = y
+    return 1
+
+
+cdef int take_patches(Taking *t, const StateItem *x, Text **to) noexcept nogil:
+    """to: where the texts go; NULL: nowhere."""
+    cdef const char *p = x.patches.p
+    cdef const char *end = x.patches.p + x.patches.n
+    cdef Text text
+    cdef Text *y = NULL
+    cdef Patch last
+    cdef uint64_t dot
+    cdef int r
+    while p < end:
+        last.dot = 0
+        memset(&text, 0, sizeof(Text))
+        if take_whole_dot(t, &p, end, &text.root) < 0:
+            return -1
+        if text.root == 0 and (take_whole_dot(t, &p, end, &text.last) < 0
+                               or not get_varint(&p, end, &text.upto)
+                               or (text.last == 0) != (text.upto == 0)):
+            return -1
+        if to != NULL:
+            y = <Text*>mem_alloc(sizeof(Text))
+            y[0] = text
+            y.next = to[0]
+            to[0] = y
+        while True:
+            r = take_whole_dot(t, &p, end, &dot)
+            if r < 0 or (r and take_patch(t, &p, end, dot, &last, y) < 0):
+                return -1
+            if r == 0:
+                break
+    return 1
 
 
 cdef int take_key(Taking *t, const StateItem *x, int act) noexcept nogil:
@@ -480,6 +607,7 @@ cdef int take_key(Taking *t, const StateItem *x, int act) noexcept nogil:
     cdef uint64_t dot, stamp
     cdef uint32_t index
     cdef int was_live
+    cdef Text *texts = NULL
     if (x.stride or x.gaps.n or x.values.n or x.flags & ITEM_BACKWARDS
             or (x.db >= SHARED and not k.inbox.recovering)):
         return -1
@@ -491,8 +619,11 @@ cdef int take_key(Taking *t, const StateItem *x, int act) noexcept nogil:
     t.key = x.name
     if not act:
         return (1 if take_cell(t, x, SORT_KEY, NULL) == 1 and take_deadlines(t, x, NULL, 0) == 1
-                and take_counters(t, x, NULL) == 1 else -1)
+                and take_counters(t, x, NULL) == 1 and take_patches(t, x, NULL) == 1
+                and (x.patches.n == 0 or not x.flags & ITEM_NO_WRITE) else -1)
     k.home.on |= x.db >= HOME_DB
+    if x.flags & ITEM_MARKED:
+        mark_text(k, x.db, x.name)
     d = &k.db[x.db]
     hash = key_hash(k, x.name.p, x.name.n)
     e = table_find(&d.table, x.name.p, x.name.n, hash)
@@ -509,7 +640,9 @@ cdef int take_key(Taking *t, const StateItem *x, int act) noexcept nogil:
                 e.meta |= E_NAMED * j.removes
                 j.changed = 1
             return 1
-        if e.meta & E_PLAIN and e.dot == dot and plain_stays(j, e, flags, stamp, x.value):
+        if (e.meta & E_PLAIN and e.dot == dot and plain_stays(j, e, flags, stamp, x.value)
+                and patches_held(e) == NULL and (
+                    not j.late or bytes_same(element_content(e), x.value))):
             e.meta |= E_NAMED * j.removes
             return 1
         cell_add_write(&value, dot, stamp, dot_slot(dot), W_CLEARS if flags & E_CLEARS else 0,
@@ -518,14 +651,14 @@ cdef int take_key(Taking *t, const StateItem *x, int act) noexcept nogil:
         take_cell(t, x, SORT_KEY, &value)
         take_deadlines(t, x, &deadline, W_NUMBER)
         take_counters(t, x, &value)
+        take_patches(t, x, &texts)
         if x.flags & ITEM_NO_WRITE and x.counters.n == 0 and x.deadlines.n == 0:
             return 1                       # it names no more than the key
     if e == NULL:
         e = key_new(k, &d.table, x.name)
     was_live = element_live(e)
     if not x.flags & ITEM_NO_WRITE or x.counters.n:
-        e = open_cell(k, &d.table, e)
-        cell_join(j, &d.counted, element_cell(e), &value)
+        e = texts_join(j, x.db, open_cell(k, &d.table, e), &value, texts)
         e.meta |= E_NAMED * j.removes
     if x.deadlines.n:
         e = open_entry(k, x.db, e)
@@ -945,6 +1078,9 @@ cdef int take_items(Taking *t, int act) noexcept nogil:
         if r != 1 or decode_item(body, &x) < 0:
             r = -1
             break
+        if x.patches.n and (x.sort if x.sort else t.at.sort) != SORT_KEY:
+            r = -1
+            break
         if x.sort == t.at.sort and x.sort:
             r = -1                         # it would go without saying
             break
@@ -1092,6 +1228,7 @@ cdef int take_tail(Taking *t, Span batch) noexcept nogil:
     while True:
         r = get_field(&p, end, &f)
         if r == 0:
+            texts_settle(t.k)
             return TAKEN
         if r < 0 or f.wire != 2 or f.number > 2:
             return TAKEN_BAD

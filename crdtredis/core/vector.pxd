@@ -36,6 +36,8 @@ cdef inline void vector_raise(VersionVector *r, uint16_t slot, uint64_t seq) noe
 
 # What stands in it is lost.
 cdef void vector_copy(VersionVector *r, const VersionVector *of) noexcept nogil
+# To what either says.
+cdef void vector_join(VersionVector *r, const VersionVector *of) noexcept nogil
 # Shares with `common`, the newest pages of all that share, what they have alike.
 cdef void vector_share(VersionVector *r, VersionVector *common) noexcept nogil
 cdef void vector_free(VersionVector *r) noexcept nogil

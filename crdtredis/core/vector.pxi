@@ -66,6 +66,14 @@ cdef void vector_copy(VersionVector *r, const VersionVector *of) noexcept nogil:
             r.pages[i].holders += 1
 
 
+cdef void vector_join(VersionVector *r, const VersionVector *of) noexcept nogil:
+    cdef uint32_t i, at
+    for i in range(of.n):
+        for at in range(of.pages[i].n if of.pages[i] != NULL else 0):
+            if page_get(of.pages[i], at):
+                vector_raise(r, <uint16_t>(i * PAGE_SLOTS + at), page_get(of.pages[i], at))
+
+
 cdef void vector_share(VersionVector *r, VersionVector *common) noexcept nogil:
     cdef Page *p
     cdef Page *same

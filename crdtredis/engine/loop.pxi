@@ -25,7 +25,8 @@ from posix.unistd cimport usleep
 from crdtredis._core cimport (DATABASES, PENDING_SLICE, RECORD_FULL, SegmentWriter, active_expiry,
                               collect, free_garbage, has_ops, kernel_tombstones, mem_used,
                               mirror_lose, pack_due, pages_due, pages_give, pages_look,
-                              pages_slices, pages_watch, retry_pending, sweep_streams, table_work)
+                              pages_slices, pages_watch, retry_pending, sweep_streams, table_work,
+                              texts_work)
 from crdtredis.buffer cimport buffer_free, need_memory
 
 cdef enum:
@@ -39,6 +40,7 @@ cdef enum:
     REHASH_SLICE = 2000     # elements per database and cron run
     COLLECT_SLICE = 1000    # buckets looked at for tombstones per cron run,
     COLLECT_OWED = 16_000   # and where their memory is lacking: some milliseconds
+    TEXTS_SLICE = 20_000    # patches folded, or keys that have some looked at, per cron run
     SEE_OFF_MS = 1000       # for who is told to move
     FLUSH_MS = 1000         # for unsent replies at the end
     ACTIVE_MS = 1000        # for which threads count as active after their last job
@@ -562,6 +564,9 @@ cdef class Loop(Listeners):
         if not self.d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_JOIN):
             self.journal.more |= retry_pending(self.k, PENDING_SLICE)
             collect_some(self)
+            texts_work(self.k, TEXTS_SLICE)
+            if self.k.notices.rows.n:
+                notify_others(self.d)
         end_consumed(self.d)
         for i in range(self.listener_n):
             if self.listeners[i].backlog == BACKLOG_LATER:

@@ -17,7 +17,7 @@
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, strlen
 
-from crdtredis._core cimport (ASSIGN, DEADLINE, FIELD_DUE, FIELD_LAPSED, FIELD_PERSISTS,
+from crdtredis._core cimport (ASSIGN, DEADLINE, FIELD_DUE, FIELD_LAPSED, FIELD_PERSISTS, PATCH,
                               HAS_DEADLINE, INCREMENT, IS_LOCAL, IS_VISIBLE, REMOVE, T_HASH,
                               T_LIST, T_GROUPS, T_SET, T_STREAM, T_STREAM_HEAD, T_STRING, T_ZSET,
                               WAS_LIVE, WAS_VISIBLE, Notice, key_find, key_visible, merge_state,
@@ -136,6 +136,8 @@ cdef void fire_effects(Dispatch *d, Client *caller, const Notice *t) noexcept no
             fire(d, caller, NOTIFY_HASH, event, t)
     elif t.kinds == <uint32_t>1 << <int>DEADLINE:
         fire_deadline(d, caller, t)
+    elif t.kinds & 1 << <int>PATCH:
+        fire(d, caller, NOTIFY_STRING, "setrange", t)
     elif t.types & 1 << <int>T_LIST:
         event = "lrem" if removal else "linsert"
         fire(d, caller, NOTIFY_LIST, event, t)

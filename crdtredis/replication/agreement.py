@@ -52,13 +52,13 @@ class Agreement:
             log.warning("what a peer says of processes that have ended is no such thing: %s", e)
 
     def step(self) -> bool:
-        """Moves it on, while tombstones stay, here or at another. Whether some may go now. Cost:
-        linear in the actors, so it does nothing until they are due again."""
+        """Moves it on, while tombstones stay, or patches of strings, here or at another. Whether
+        some may go now. Cost: linear in the actors, so it does nothing until they are due again."""
         ended, replica = self.ended, self._replica
         if time.monotonic() < self._due:
             return False
         stats = replica.stats()
-        if not (ended.own.turn or ended.acks or stats["tombstones"]):
+        if not (ended.own.turn or ended.acks or stats["tombstones"] or stats["patched"]):
             return False
         self._due = time.monotonic() + stats["actors"] / ACTORS_A_SECOND
         members, stranger = self._service.members_there(), self._service.stranger()

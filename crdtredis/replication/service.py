@@ -62,6 +62,7 @@ STOP_PATIENCE = 5.0                     # seconds that a stop leaves to what is 
 # seconds within which a reachable peer says something to a CRDT.SYNC
 SYNC_PATIENCE = 5.0
 SYSTEM_SINCE = 3                        # a version of the protocol: wire.SPEAKS
+PATCHES_SINCE = 7
 SYNCS = 16                              # CRDT.SYNCs at work; more wait for one of these
 
 
@@ -383,6 +384,24 @@ class Service:
         if members.own not in there and (there or self.registry.peers):
             return set()
         return there | {members.own}
+
+    def replicas_there(self) -> set[str] | None:
+        """Members, and who came by itself; None where that is not certain. From any thread."""
+        members, removed = self.members_there(), self.registry.members.is_removed
+        return members | {r for r in list(self.sessions.by_replica)
+                          if not removed(r)} if members else None
+
+    def knows_patches(self) -> bool:
+        """Does every replica that there is, or may be, understand changes of strings
+        (core/patches.pxi)? One that was never met is taken for older. From any thread. Once one was
+        made that no longer matters (Replica.set_members)."""
+        peers = [p for p in list(self.registry.peers) if p.state != "self"]
+        met = {p.replica for p in peers if p.speaks >= PATCHES_SINCE}
+        met |= {s.replica for s in list(self.sessions.by_replica.values())
+                if s.speaks >= PATCHES_SINCE}
+        there = self.members_there() - {self.registry.members.own}
+        there |= {p.replica or p.url for p in peers}
+        return there <= met and not self.sessions.older_than(PATCHES_SINCE)
 
     def stranger(self) -> str:
         """A peer that is no member yet, as far as is known here: its replica id, or its URL where

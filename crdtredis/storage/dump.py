@@ -38,8 +38,9 @@ from crdtredis.storage.stage import open_stage, stage_numbers, stage_path
 
 Schema = dict[int, tuple[str, Callable]]        # a name that ends in []: there may be several
 SYSTEM_DB = HOME_DB - 1
-KINDS = "ASSIGN", "INCREMENT", "REMOVE", "DELETE", "DEADLINE", "FLUSH", "CLEAR"
-TYPES = "STRING", "HASH", "SET", "ZSET", "LIST"
+KINDS = "ASSIGN", "INCREMENT", "REMOVE", "DELETE", "DEADLINE", "FLUSH", "CLEAR", "PATCH"
+TYPES = ("STRING", "HASH", "SET", "ZSET", "LIST", "FIELD_DEADLINE", "STREAM", "STREAM_HEAD",
+         "STREAM_GROUPS")
 SORTS = "SAME", "KEY", *TYPES[1:]
 USERS = SYSTEM_DB, "users"                      # of the whole cluster: rules by name
 SCORE = 8                                       # bytes
@@ -202,7 +203,12 @@ class Names:
         if (e["db"], e.get("key")) == ("system", USERS[1]) and "value" in e:
             e["value"] = self.masked(e["value"])
         clear(e, e.get("type", ""))
-        for x in (e, *e.get("observed", ())):
+        if e["kind"] == "PATCH":                        # proto/crdtredis.proto
+            e |= {"root": {"actor": e.pop("actor"), "seq": e.pop("deadline", 0)}
+                  if "actor" in e else None}
+        elif "deadline" in e:
+            e["deadline"] = moment(e["deadline"])
+        for x in (e, e.get("root") or {}, *e.get("observed", ())):
             if "actor" in x:
                 x["actor"] = self.name(x["actor"])
         return e
@@ -337,7 +343,7 @@ EFFECT: Schema = {
     1: ("kind", one_of(KINDS)), 2: ("db", whole), 3: ("key", readable), 4: ("type", one_of(TYPES)),
     5: ("name", raw), 6: ("value", raw), 7: ("keep", yes), 8: ("run_seq", whole),
     9: ("run_index", whole), 10: ("whole", signed), 11: ("fraction", fraction),
-    12: ("observed[]", several(OBSERVED)), 13: ("deadline", moment), 14: ("stamp", fixed),
+    12: ("observed[]", several(OBSERVED)), 13: ("deadline", whole), 14: ("stamp", fixed),
     15: ("actor", fixed), 16: ("exact", exact), 17: ("shown", fraction), 18: ("context", fixed),
     19: ("wide", yes)}
 OP: Schema = {1: ("seq", whole), 2: ("stamp", fixed), 3: ("deps[]", several(DEP)),
@@ -345,7 +351,7 @@ OP: Schema = {1: ("seq", whole), 2: ("stamp", fixed), 3: ("deps[]", several(DEP)
 # Of items; who wrote them and when is told by differences from the item before, and left as it is.
 WRITE: Schema = {1: ("value", readable), 2: ("actor", whole), 3: ("seq", signed),
                  4: ("stamp", signed), 5: ("keeps", yes), 6: ("by", whole),
-                 7: ("deadline", moment)}
+                 7: ("deadline", moment), 8: ("loose", yes)}
 COUNTER: Schema = {
     1: ("actor", whole), 2: ("seq", signed), 3: ("run", whole), 4: ("run_index", whole),
     5: ("whole", signed), 6: ("fraction", fraction), 7: ("exact", exact),
@@ -357,4 +363,4 @@ ITEM: Schema = {
     5: ("seq", signed), 6: ("stamp", signed), 7: ("flags", whole), 8: ("db", whole),
     9: ("stride", whole), 10: ("gaps", packed), 11: ("values[]", readable),
     12: ("writes[]", several(WRITE)), 13: ("deadlines[]", several(WRITE)),
-    14: ("counters[]", several(COUNTER))}
+    14: ("counters[]", several(COUNTER)), 15: ("patches", packed)}

@@ -31,7 +31,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from crdtredis._core import BucketDigests, KeyDigests, Replica, StateWriter
+from crdtredis._core import BucketDigests, KeyDigests, PatchHold, Replica, StateWriter
 from crdtredis.clocks import Clock
 from crdtredis.storage.checkpoint import Checkpoints
 from crdtredis.storage.segments import Pin, SegmentLog
@@ -53,6 +53,7 @@ class Giving:
         self.clock: Clock = replica.clock_ids()
         self.position = segments.writer.position()
         self._digests = BucketDigests(replica, tombstones) if digests else None
+        self._hold: PatchHold | None = PatchHold(replica)
         self._begin: bytes = (self._digests or StateWriter(replica)).cursor()
         self._writer: StateWriter | None = None
         self._behind = b""              # the cursor of the record that the writer gave last
@@ -86,7 +87,7 @@ class Giving:
 
     def release(self) -> None:
         """It is over. From any thread."""
-        self._digests = self._writer = None
+        self._digests = self._writer = self._hold = None
         self.pin.release()
 
 

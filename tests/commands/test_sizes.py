@@ -52,9 +52,9 @@ MEMBERS = [str(i).ljust(40) for i in range(2500)]
     ("SET", "k", "x" * LIMIT), ("SETEX", "k", 100, "x" * LIMIT),
     ("SET", "x" * 60_000, "x" * 60_000), ("GETSET", "k", "x" * LIMIT),
     ("MSET", "a", LONG, "b", LONG, "c", LONG), ("MSETNX", "a", LONG, "b", LONG, "c", LONG),
-    ("APPEND", "long", "x" * 60_001),
-    ("SETRANGE", "k", LIMIT, "x"), ("SETBIT", "k", 8 * LIMIT, 1),
-    ("BITFIELD", "k", "SET", "u8", 8 * LIMIT, 1),
+    ("APPEND", "long", "x" * LIMIT), ("APPEND", "k", "x" * LIMIT),
+    ("SETRANGE", "k", 0, "x" * LIMIT), ("SETBIT", "x" * LIMIT, 0, 1),
+    ("BITFIELD", "k", *["SET", "u8", 0, 1] * 3000),
     ("HSET", "h", "a", LONG, "b", LONG, "c", LONG), ("HMSET", "h", "a", LONG, "b", LONG, "c", LONG),
     ("HSETNX", "h", "a", "x" * LIMIT),
     ("SADD", "s", *MEMBERS, *(m + "y" for m in MEMBERS)),
@@ -119,7 +119,8 @@ def test_what_the_data_make_too_large(c, argv):
 def test_all_that_fits_is_served(c):
     """The bounds are not too small: ops of nine tenths of the limit."""
     c("SET", "k", "x" * 90_000)
-    c("APPEND", "k", "x" * 9000)
+    c("APPEND", "k", "x" * 90_000)
+    c("SETBIT", "k", 80 * LIMIT, 1)
     c("HSET", "h", "a", "x" * 45_000, "b", "x" * 45_000)
     c("RENAME", "h", "i")
     c("COPY", "i", "j")

@@ -682,7 +682,7 @@ def hostile_batch(rng: random.Random) -> bytes:
 
 def hostile_effect(rng: random.Random, x, seq: int, stamp: int, actors: list[int]) -> None:
     x.kind = rng.choice([pb.ASSIGN, pb.INCREMENT, pb.INCREMENT, pb.REMOVE, pb.DELETE, pb.DEADLINE,
-                         pb.FLUSH, pb.CLEAR])
+                         pb.FLUSH, pb.CLEAR, 7, 7])
     x.key = (b"" if x.kind == pb.FLUSH
              else rng.choice([b"k", b"h", b"z", b"zz", b"l", b"e", b"g", b"s"]))
     if x.kind in (pb.ASSIGN, pb.INCREMENT, pb.REMOVE, pb.CLEAR):
@@ -702,6 +702,8 @@ def hostile_effect(rng: random.Random, x, seq: int, stamp: int, actors: list[int
         x.wide = rng.random() < 0.3
         if rng.random() < 0.3:
             x.shown, x.context = rng.randbytes(10), rng.choice([0, rng.getrandbits(64)])
+    elif x.kind == 7:                       # PATCH
+        hostile_change(rng, x, seq, actors)
     elif x.kind == pb.DEADLINE:
         x.deadline = rng.choice([0, 1, NOW, NOW + 100, 2**62, 2**63 - 1])
         if rng.random() < 0.5:
@@ -718,6 +720,17 @@ def hostile_effect(rng: random.Random, x, seq: int, stamp: int, actors: list[int
                 s.name = rng.choice([b"f", b"m"]) if s.type else b""
             if x.kind == pb.FLUSH:
                 s.key = rng.choice([b"k", b"h", b"z"])
+
+
+def hostile_change(rng: random.Random, x, seq: int, actors: list[int]) -> None:
+    """Of a root that may be there, mostly within bounds."""
+    if rng.random() < 0.7:
+        x.actor, x.deadline = rng.choice(actors), rng.choice([1, 1, 2, seq, 2**48 - 1])
+    x.keep = rng.random() < 0.4
+    x.value = rng.choice([b"\0", b"\x01", b"ab", b"\x01\xff\x80", bytes(300)])
+    x.run_seq = rng.choice([0, 0, 7, 8, 15, 4000, 2**29, 2**32 - 8, 2**63])
+    if not x.keep:
+        x.run_index = rng.choice([0, 0, 0, 1, 7, 8])
 
 
 def hostile_of_stream(rng: random.Random, x, seq: int, stamp: int, actors: list[int]) -> None:

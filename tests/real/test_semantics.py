@@ -94,6 +94,42 @@ def test_CNT_4(w, how):
     assert w.all("GET", "c") == b"105"
 
 
+def test_BIT_1(w):
+    w.A("SETBIT", "b", 7, 1)
+    w.S()
+    w.apart()
+    w.A("SETBIT", "b", 1, 1)
+    w.B("SETBIT", "b", 2, 1)
+    w.S()
+    assert w.all("GET", "b") == bytes([0b01100001])
+
+
+def test_BIT_2(w):
+    w.A("SETBIT", "b", 7, 1)
+    w.S()
+    w.apart()
+    w.A("SETBIT", "b", 1, 1)
+    w.B("DEL", "b")
+    assert w.B("EXISTS", "b") == 0
+    w.S()
+    assert w.all("GET", "b") == bytes([0b01000000])
+
+
+def test_APP_1(w):
+    w.A("SET", "s", "x")
+    w.S()
+    w.apart()
+    w.A("APPEND", "s", "a")
+    w.B("APPEND", "s", "b")
+    w.S()
+    assert w.all("GET", "s") in (b"xab", b"xba")
+    w.apart()
+    w.A("SET", "s", "y")
+    w.B("APPEND", "s", "c")
+    w.S()
+    assert w.all("GET", "s") == b"y"
+
+
 def test_HLL_1(w):
     w.A("PFADD", "h", "a")
     w.S()
@@ -193,22 +229,19 @@ def test_loser_stays_visible_in_inspect_until_the_next_write(w):
                                      ("SETBIT", "k", "7", "1"),
                                      ("BITFIELD", "k", "SET", "u8", "0", "65")])
 @pytest.mark.parametrize("set_is_later", [True, False])
-def test_partial_writes_are_one_register(w, command, set_is_later):
+def test_a_change_goes_with_the_value_it_was_made_in(w, command, set_is_later):
     w.A("SET", "k", "base")
     w.S()
     w.apart()
+    if not set_is_later:
+        w.A("SET", "k", "whole")
+        time.sleep(LATER)
+    w.B(*command)
+    time.sleep(LATER)
     if set_is_later:
-        w.B(*command)
-        time.sleep(LATER)
         w.A("SET", "k", "whole")
-        expected = b"whole"
-    else:
-        w.A("SET", "k", "whole")
-        time.sleep(LATER)
-        w.B(*command)
-        expected = w.B("GET", "k")
     w.S()
-    assert w.all("GET", "k") == expected
+    assert w.all("GET", "k") == b"whole"
 
 
 def test_float_increments_add_up_to_the_same_bytes(w):

@@ -144,6 +144,29 @@ async def test_a_caller_of_an_older_version_counts_until_it_is_silent():
         assert a.sessions.older_than(SPEAKS) == ""
 
 
+def test_who_knows_patches():
+    """All whom one may send an op to; one that was never met counts as older."""
+    def peer(replica, speaks, state="up"):
+        return SimpleNamespace(replica=replica, url="http://x", speaks=speaks, state=state)
+
+    registry = SimpleNamespace(peers=[peer("a", 0, "self")], members=SimpleNamespace(own="a"))
+    sessions = SimpleNamespace(by_replica={}, older_than=lambda version: "")
+    service = SimpleNamespace(registry=registry, sessions=sessions,
+                              members_there=lambda: {"a", "b"})
+    assert not Service.knows_patches(service)
+    registry.peers.append(peer("b", SPEAKS))
+    assert Service.knows_patches(service)
+    registry.peers.append(peer("", 0, "connecting"))
+    assert not Service.knows_patches(service)
+    registry.peers[1:] = [peer("b", SPEAKS - 1)]
+    assert not Service.knows_patches(service)
+    registry.peers[1:] = []
+    sessions.by_replica["b"] = SimpleNamespace(replica="b", speaks=SPEAKS)
+    assert Service.knows_patches(service)
+    sessions.older_than = lambda version: "c"
+    assert not Service.knows_patches(service)
+
+
 # ---- what is refused -----------------------------------------------------------------------------
 
 

@@ -87,6 +87,8 @@ class Clients:
         self.crowd = self.types == ["list"] and rng.random() < 0.4
         # of commands on strings, those of HyperLogLogs
         self.counting = rng.choice([0, 0, 0.2, 0.6])
+        # ..., those that change a string in place
+        self.changing = rng.choice([0.1, 0.5, 0.9])
         # of commands on streams, those of consumer groups
         self.grouping = rng.choice([0, 0.3, 0.6])
         # ids begin anew again and again
@@ -173,6 +175,17 @@ class Clients:
                                ("PFADD", k, rng.choice(NAMES)), ("PFADD", other),
                                ("PFCOUNT", k), ("PFCOUNT", k, other), ("PFMERGE", k, other),
                                ("PFDEBUG", "TODENSE", k) if rng.random() < 0.1 else ("GET", k)])
+        if rng.random() < self.changing:
+            at = rng.choice([0, 1, 2, 5, 9, 30])
+            field = rng.choice(["u3", "i8", "u13"])
+            return rng.choice([("APPEND", k, rng.choice(["a", "bc", "1"])), ("APPEND", k, "xyz"),
+                               ("SETRANGE", k, at, rng.choice(["Q", "RS", "TUVWX"])),
+                               ("SETBIT", k, rng.randrange(40), rng.randrange(2)),
+                               ("SETBIT", k, at, 1),
+                               ("BITFIELD", k, "SET", field, at, rng.randrange(8),
+                                "INCRBY", "u2", rng.randrange(20), 1),
+                               ("BITFIELD", k, "INCRBY", field, at, 5), ("GET", k),
+                               ("SET", k, rng.choice(["", "0", "abcdefgh"]))])
         if rng.random() < 0.45:
             return rng.choice([("SET", k, rng.choice(["1", "-7", "text", "", "0.5", "9" * 18])),
                                ("SET", k, "v", "PX", soon),

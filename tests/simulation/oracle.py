@@ -37,6 +37,7 @@ from tests.core.model import is_whole, number, number_text, sum_of
 from tests.simulation.oracle_groups import GROUPS, Act, Bytes, packed
 from tests.simulation.oracle_groups import shown as shown_group
 
+PATCH = 7                               # pb.Kind
 TYPE_ORDER = [pb.STREAM_HEAD, pb.LIST, pb.HASH, pb.ZSET, pb.SET, pb.STRING]
 TYPE_NAMES = {pb.STRING: "string", pb.HASH: "hash", pb.SET: "set", pb.ZSET: "zset", pb.LIST: "list",
               pb.STREAM: "stream", pb.STREAM_HEAD: "stream"}
@@ -233,6 +234,7 @@ def told(found: Ops, now: int = 0) -> dict[tuple[int, bytes], Told]:
     groups: dict[tuple, list] = {}          # (db, key) -> [(group, Act)]
     added: dict[tuple, list] = {}           # (db, key) -> [(op, index, id)] of a stream's entries
     sums: dict[tuple, Fraction] = {}
+    patches: dict[tuple, list] = {}         # (db, key) -> [(op, index, root or None, effect)]
     for op in sorted(found.ops.values(), key=lambda o: o.dot):
         for i, e in enumerate(op.effects):
             if e.kind == pb.FLUSH:
@@ -248,6 +250,10 @@ def told(found: Ops, now: int = 0) -> dict[tuple[int, bytes], Told]:
             elif e.kind == pb.DELETE:
                 wide.setdefault(at, []).append((op, i, "remove", None))
                 deadlines.setdefault(at, []).append((op, i, "remove", None))
+            elif e.kind == PATCH:
+                root = (found.names[e.actor], e.deadline) if e.actor else None
+                patches.setdefault(at, []).append((op, i, root, e))
+                values.setdefault(at, {}).setdefault((pb.STRING, b""), [])
             elif e.kind == pb.CLEAR:
                 wide.setdefault(at, []).append((op, i, "remove", e.type))
             elif e.type == GROUPS:
@@ -272,7 +278,9 @@ def told(found: Ops, now: int = 0) -> dict[tuple[int, bytes], Told]:
                 place = (e.type, found.place(op, e))
                 acts = values.setdefault(at, {}).setdefault(place, [])
                 if e.kind == pb.ASSIGN:
-                    acts.append((op, i, "write", (op.stamp, op.dot[0], e.value, not e.keep)))
+                    acts.append((op, i, "write", (op.stamp, op.dot[0], Rooted.of(e.value, op, i)
+                                                  if e.type == pb.STRING else e.value,
+                                                  not e.keep)))
                     if e.type == pb.STRING and not e.keep:
                         deadlines.setdefault(at, []).append((op, i, "remove", None))
                     elif e.type == pb.HASH and not e.keep:
@@ -304,6 +312,8 @@ def told(found: Ops, now: int = 0) -> dict[tuple[int, bytes], Told]:
                 ops = [(op, i, what, (op, i)) for op, i, what, _ in acts]
                 writes[packed(place)] = [w for _, w in surviving(ops, removals)]
             kept = surviving(acts, removals)
+            if type == pb.STRING and at in patches:
+                kept = changed(kept, acts, removals, patches[at])
             value = value_of(type, kept) if kept else None
             if kept and type == pb.STREAM_HEAD and place != ADDED:
                 value = Value(max(p[2] for _, p in kept))
@@ -333,6 +343,56 @@ def told(found: Ops, now: int = 0) -> dict[tuple[int, bytes], Told]:
                 for g, c in creates.items() if c}
         out[at] = Told(TYPE_NAMES[seen], types[seen],
                        latest(surviving(deadlines.get(at, []), flushed), clears), about)
+    return out
+
+
+class Rooted(bytes):
+    """What a write wrote, with its op and the effect's index there."""
+
+    @classmethod
+    def of(cls, value: bytes, op: Op, index: int) -> Rooted:
+        self = cls(value)
+        self.op, self.index = op, index
+        return self
+
+
+def change(s: bytearray, e) -> None:
+    if e.keep:
+        s += e.value
+        return
+    at, skip, bits = e.run_seq // 8, e.run_seq % 8, 8 * len(e.value) - e.run_index
+    s.extend(bytes(max(0, at + len(e.value) - len(s))))
+    for b in range(skip, bits):
+        mask = 128 >> b % 8
+        s[at + b // 8] = s[at + b // 8] & ~mask | e.value[b // 8] & mask
+
+
+def changed(kept: list, acts: list, wide: list, patches: list) -> list:
+    """The string, where it was changed in place: what survived of the writes, each with the patches
+    that name it, or what no write shows. A patch of a write removes others that it observed, and
+    what belongs to none."""
+    def acted(base: bytes, some: list) -> bytes:
+        s = bytearray(base)
+        for op, i, _, e in sorted(some, key=lambda p: (p[0].stamp, p[0].dot[0], p[1])):
+            change(s, e)
+        return bytes(s)
+
+    out = []
+    for what, payload in kept:
+        if what == "write":
+            w, at = payload[2].op, payload[2].index
+            if any(root and root != w.dot and (i > at if o is w else o.observed(w.dot))
+                   for o, i, root, _ in patches):
+                continue
+            mine = [p for p in patches if p[2] == w.dot and (p[0] is not w or p[1] > at)]
+            payload = (*payload[:2], acted(payload[2], mine), payload[3])
+        out.append((what, payload))
+    removers = [(o, j) for o, j, what, _ in [*acts, *wide] if what != "add"]
+    removers += [(o, j) for o, j, root, _ in patches if root]
+    loose = [p for p in patches if not p[2] and not any(
+        j > p[1] if o is p[0] else o.observed(p[0].dot) for o, j in removers)]
+    if loose and all(what != "write" for what, _ in out):
+        out.append(("write", (-1, ("", 0), acted(b"", loose), False)))
     return out
 
 

@@ -12,8 +12,8 @@ of the receiver loses, and that a log which names them keeps (Joined).
 """
 from __future__ import annotations
 
-from crdtredis._core import (BucketDigests, StateCheck, StateJoin, StateWriter, batch_ranges,
-                             bucket_map)
+from crdtredis._core import (BucketDigests, PatchHold, StateCheck, StateJoin, StateWriter,
+                             batch_ranges, bucket_map)
 from crdtredis.clocks import observed
 from crdtredis.errors import DamagedState
 
@@ -56,6 +56,7 @@ class Sync:
     def __init__(self, node, giver):
         self.node, self.giver, self.process = node, giver, giver.replica
         self.dice = node.world.sync_dice
+        self.hold: PatchHold | None = PatchHold(giver.replica)
         self.digests = BucketDigests(giver.replica)
         self.begin = len(giver.disk.records)
         self.start = giver.replica.clock_ids()
@@ -146,7 +147,7 @@ class Sync:
             else:
                 giver.disk.synced = len(giver.disk.records)
                 self.tail = giver.disk.batches(self.begin)
-                self.digests = self.writer = None
+                self.digests = self.writer = self.hold = None
         elif not self.waits():
             self.begin_join()
 

@@ -160,6 +160,7 @@ class Node:
         self.replica.now = self.now()
         self.replica.accepted = self.accepted
         self.replica.local_keys = self.patterns
+        self.replica.set_members(set(self.world.names), self.world.patches)
         # (StateWriter, messages so far, records that stood before), while one is under way
         self.walk: tuple | None = None
         self.sync: Sync | None = None     # another's state that is to be joined here
@@ -371,6 +372,14 @@ class Node:
         self.replica.tick()
         self.end_iteration()
 
+    def mend(self) -> None:
+        """What late ops have touched."""
+        self.replica.now = self.now()
+        before = self.replica.patches[3]
+        self.replica.mend()
+        self.world.mended += self.replica.patches[3] - before
+        self.end_iteration()
+
     def evict(self) -> None:
         """As at max_memory, by some policy, of what falls to this one of all replicas."""
         dice, replica = self.world.evict_dice, self.replica
@@ -534,6 +543,9 @@ class World:
         self.pack_dice = random.Random(f"packed {seed}")
         self.packs = self.pack_dice.choice([0, 0.02, 0.3])           # of the steps of each node
         self.evictions = self.evict_dice.choice([0, 0, 0.01, 0.1])   # of the steps of each node
+        # strings are changed by patches; else by SETs, as beside an older version
+        self.patches = random.Random(f"patches {seed}").random() < 0.9
+        self.mended = 0
         self.always = rng.random() < 0.3
         self.room, self.refused = rng.choice(ROOMS), 0
         # stamps that are ahead are accepted in the end, instead of waiting for the clocks
@@ -649,6 +661,8 @@ class World:
             node.tick()
         elif x < 0.88:
             node.replica.collect(500)
+            node.replica.fold(rng.choice([1, 3, 1000]))
+            node.end_iteration()
         elif x < 0.91:
             node.disk.synced = len(node.disk.records)
         elif x < 0.95:
@@ -682,9 +696,11 @@ class World:
                     a.start_anew()
                 if tick:
                     a.tick()
+                a.mend()
                 self.ask_all(a)
             clocks = [n.replica.clock_ids() for n in self.nodes]
-            if all(c == clocks[0] for c in clocks):
+            if all(c == clocks[0] for c in clocks) and not any(
+                    n.replica.patches[2] for n in self.nodes):
                 return
             if self.joins and turn > 2:
                 for a in self.nodes:

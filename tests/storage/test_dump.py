@@ -27,7 +27,10 @@ def written(tmp_path_factory):
                      ("INCRBYFLOAT", "wide", "-1e-4900"),
                      ("RPUSH", "l", "x", "y"), ("SADD", "set", "m"),
                      ("ZADD", "z", "2.5", "m", "-inf", "i"), ("HSET", "h", "field", "value"),
-                     ("SET", "home:1", "stays"), ("SAVE",), ("DEL", "n", "s"), ("LPOP", "l"),
+                     ("SET", "home:1", "stays"), ("XADD", "x", "1-1", "f", "v"),
+                     ("XGROUP", "CREATE", "x", "g", "0"), ("SET", "r", "base"),
+                     ("APPEND", "r", "more"), ("APPEND", "t", "piece"), ("SETBIT", "t", 4, 1),
+                     ("SAVE",), ("DEL", "n", "s"), ("LPOP", "l"),
                      ("FLUSHALL",), ("SET", "last", "one")]:
             a(*argv)
         a.stop()
@@ -62,6 +65,16 @@ def test_each_op_with_its_effects(written):
     delete = next(e for e in effects if e["kind"] == "DELETE" and e["key"] == "n")
     assert delete["observed"][0]["whole"] == -7 and delete["observed"][0]["actor"].startswith("a/")
     assert {e["kind"] for e in effects} >= {"FLUSH", "REMOVE"}
+    assert {e.get("type") for e in effects} >= {"STREAM", "STREAM_HEAD", "STREAM_GROUPS"}
+    rooted, *loose = [e for e in effects if e["kind"] == "PATCH"]
+    seq = next(op["seq"] for op in mine if op["effects"][0].get("value") == "base")
+    assert rooted == {"kind": "PATCH", "db": 0, "key": "r", "value": "more", "keep": True,
+                      "run_seq": 4, "root": {"actor": mine[0]["actor"] + f"/{mine[0]['epoch']}",
+                                             "seq": seq}}
+    assert loose == [{"kind": "PATCH", "db": 0, "key": "t", "value": "piece", "keep": True,
+                      "root": None},
+                     {"kind": "PATCH", "db": 0, "key": "t", "value": "\b", "run_seq": 4,
+                      "run_index": 3, "root": None}]
 
 
 def test_the_state_of_a_checkpoint(written):
@@ -71,6 +84,8 @@ def test_the_state_of_a_checkpoint(written):
     assert items["s", None]["value"] == {"base64": "/wA="}
     assert items["n", None]["counters"][0]["whole"] == -7
     assert items["l", None]["values"] == ["x", "y"]
+    assert items["r", None]["value"] == "basemore" and items["t", None]["flags"] & 16
+    assert any(x["item"]["sort"] == "STREAM" for x in lines if "item" in x)
     assert items["home:1", None]["local"] and ("set", "m") in items
     assert items["s", None]["deadlines"][0]["deadline"] == "2096-10-02T07:06:40.123+00:00"
 
