@@ -8,4 +8,7 @@ cdef int is_shaking(Connections self, Conn *c) noexcept nogil
 cdef int go_on_shaking(Connections self, Conn *c) noexcept nogil
 # After any event of its socket.
 cdef void wake_tls(Connections self, Conn *c) noexcept nogil
+# Closes a client whose certificate has expired, or was revoked by lists that were read anew.
+# 1: it did.
+cdef int end_invalid(Connections self, Conn *c) noexcept nogil
 cdef void end_late_handshakes(Connections self) noexcept nogil

@@ -7,6 +7,10 @@
 # many are under way, the earliest makes room for a new one, since a client that means it needs one
 # or two round trips.
 #
+# A certificate may expire, or new lists revoke it, while its client is connected, and a session
+# that is resumed has the certificate of then. So each client is looked at once a second
+# (check_idle): the lists that TlsContext has name it, or its time is over.
+#
 # Why a handshake failed is logged in words, for so many a minute (FAILURES). Who goes before it has
 # sent anything (a check whether the port is open) is counted only.
 #
@@ -14,6 +18,7 @@
 # runs it is the engine.
 
 from libc.stdint cimport int64_t, uint32_t
+from libc.time cimport time as unix_time
 
 cdef enum:
     HANDSHAKES = 1000           # under way at a time
@@ -58,6 +63,9 @@ cdef int go_on_shaking(Connections self, Conn *c) noexcept nogil:
     elif status:
         tls_queue_remove(&self.handshakes, c.tls)
         self.counts.shaken += 1
+        tls_note_end(c.tls)
+        if end_invalid(self, c):        # it was resumed
+            return 0
         want_out(self, c, 0)
         c.state |= CONN_READABLE        # requests may have come along with its end
         if self.on_certificate is not None:
@@ -97,6 +105,28 @@ cdef void fail_handshake(Connections self, Conn *c, const char *why) noexcept no
     kill(self, c)
     if why == NULL and c.tls.error == 0 and not c.tls.problem:
         return
+    tell_failure(self, c, why)
+
+
+cdef int end_invalid(Connections self, Conn *c) noexcept nogil:
+    cdef const char *why = NULL
+    if c.tls == NULL or not c.tls.ends or self.tls is None or not self.tls.wants:
+        return 0
+    if unix_time(NULL) >= c.tls.ends:
+        why = "its certificate has expired"
+    elif c.tls.looked_up != self.tls.number:
+        c.tls.looked_up = self.tls.number
+        if tls_is_revoked(c.tls, self.tls.ctx):
+            why = "its certificate was revoked"
+    if why == NULL:
+        return 0
+    self.counts.broken += 1
+    kill(self, c)
+    tell_failure(self, c, why)
+    return 1
+
+
+cdef void tell_failure(Connections self, Conn *c, const char *why) noexcept nogil:
     if self.d.steady - self.failures_since >= MINUTE:
         self.failures_since = self.d.steady
         self.failures_logged = 0

@@ -25,7 +25,9 @@ cdef void check_idle(Connections self, int hz) noexcept nogil:
         if self.most_memory:
             count_memory(self, c)
         idle = self.d.steady - c.client.active
-        if (self.timeout and idle > self.timeout * 1000
+        if end_invalid(self, c):
+            pass
+        elif (self.timeout and idle > self.timeout * 1000
                 and not c.client.flags & (CLIENT_BLOCKED | CLIENT_SUBSCRIBED | CLIENT_MONITOR)):
             self.counts.timed_out += 1
             kill(self, c)

@@ -28,6 +28,10 @@ cdef struct Tls:
     Tls *next
     void *owner
     int64_t begun           # ms, Dispatch.steady
+    # when the client's certificate expires, s since 1970 (0: it has shown none, or shakes hands);
+    # TlsContext.number of the revocation lists that it was looked up in
+    int64_t ends
+    uint32_t looked_up
 
 cdef struct TlsQueue:
     Tls *first
@@ -37,9 +41,14 @@ cdef struct TlsQueue:
 cdef class TlsContext:
     cdef void *ctx          # SSL_CTX
     cdef bytes password
+    cdef uint32_t number    # in the order in which they were made, from 1 on
+    cdef bint wants         # certificates of clients
 
 cdef str tls_problem(Tls *t)            # why its handshake has failed
 cdef bytes tls_client_name(Tls *t)      # after it
+cdef void tls_note_end(Tls *t) noexcept nogil           # after it: sets ends
+# Whether a list of this context names the client's certificate. No thread shakes hands meanwhile.
+cdef int tls_is_revoked(Tls *t, void *ctx) noexcept nogil
 # A server's side of a connection that has just been accepted; NULL without memory.
 cdef Tls *tls_begin(void *ctx, int fd, void *owner) noexcept nogil
 # Says farewell, where that is possible at once, and frees it. The socket stays open.

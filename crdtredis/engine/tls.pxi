@@ -24,9 +24,10 @@
 import os
 
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strlen
+from libc.time cimport time as unix_time
 
 from crdtredis.buffer cimport need_memory
 
@@ -144,6 +145,12 @@ cdef struct OpenSsl:
     const void *(*list_end)(const void *crl) noexcept nogil
     void (*list_free)(void *crl) noexcept nogil
     int (*time_left)(int *days, int *seconds, const void *since, const void *until) noexcept nogil
+    # who is in the lists
+    void *(*store_objects)(const void *store) noexcept nogil
+    int (*stack_size)(const void *stack) noexcept nogil
+    void *(*stack_at)(const void *stack, int i) noexcept nogil
+    void *(*as_list)(const void *object) noexcept nogil
+    int (*list_find)(void *crl, void **entry, void *x509) noexcept nogil
     # of our own
     void *method                # BIO_METHOD
     int others                  # index of a context's other contexts
@@ -171,9 +178,12 @@ OPENSSL_NAMES = (
     "SSL_read", "SSL_write", "SSL_shutdown", "SSL_set_shutdown", "SSL_get_error",
     "SSL_get_verify_result", "SSL_get1_peer_certificate SSL_get_peer_certificate",
     "X509_get_subject_name", "X509_NAME_get_text_by_NID", "X509_free", "X509_get0_notAfter",
-    "d2i_X509_CRL", "X509_CRL_get0_nextUpdate", "X509_CRL_free", "ASN1_TIME_diff")
+    "d2i_X509_CRL", "X509_CRL_get0_nextUpdate", "X509_CRL_free", "ASN1_TIME_diff",
+    "X509_STORE_get0_objects", "OPENSSL_sk_num", "OPENSSL_sk_value", "X509_OBJECT_get0_X509_CRL",
+    "X509_CRL_get0_by_cert")
 
 cdef OpenSsl openssl
+cdef uint32_t contexts          # that were made
 
 cdef enum:
     # values of OpenSSL's headers
@@ -208,6 +218,7 @@ cdef enum:
     INFO_LOOP = 0x01
     INFO_ALERT = 0x4000
     RECEIVED_SHUTDOWN = 2
+    LISTED = 1                  # 2: as one that is accepted again
     # our own
     IDLE_MESSAGES = 32          # see Tls.idle_messages
     MESSAGE_ROOM = 8 << 10      # ... and what a message that is no data takes of it
@@ -313,6 +324,33 @@ cdef int give_password(char *p, int n, int writing, void *user) noexcept nogil:
     return <int>length
 
 
+cdef void tls_note_end(Tls *t) noexcept nogil:
+    cdef void *certificate = openssl.ssl_peer(t.ssl)
+    cdef int days = 0
+    cdef int seconds = 0
+    if certificate != NULL:
+        t.ends = (unix_time(NULL) + 86400 * <int64_t>days + seconds
+                  if openssl.time_left(&days, &seconds, NULL, openssl.x509_end(certificate)) == 1
+                  else INT64_MAX)
+        openssl.x509_free(certificate)
+
+
+cdef int tls_is_revoked(Tls *t, void *ctx) noexcept nogil:
+    cdef void *all = openssl.store_objects(openssl.ctx_store(ctx))
+    cdef void *certificate = openssl.ssl_peer(t.ssl)
+    cdef void *crl
+    cdef void *entry
+    cdef int found = 0
+    cdef int i
+    if certificate == NULL:
+        return 0
+    for i in range(openssl.stack_size(all)):
+        crl = openssl.as_list(openssl.stack_at(all, i))
+        found |= crl != NULL and openssl.list_find(crl, &entry, certificate) == LISTED
+    openssl.x509_free(certificate)
+    return found
+
+
 cdef void free_others(void *parent, void *p, void *data, int i, long n, void *arg) noexcept nogil:
     cdef void **other = <void**>p
     while other != NULL and other[0] != NULL:
@@ -363,11 +401,15 @@ cdef class TlsContext:
         cdef bytes folder = os.fsencode(ca_cert_dir)
         cdef bytes crl = os.fsencode(crl_file)
         cdef void *store
+        global contexts
         load_openssl()
         openssl.clear_errors()
         self.ctx = openssl.ctx_new(openssl.server_method())
         if self.ctx == NULL:
             raise ValueError(f"OpenSSL makes no context: {first_error()}")
+        contexts += 1
+        self.number = contexts
+        self.wants = auth_clients != "no"
         openssl.ctx_ctrl(self.ctx, CTRL_MODE, MODES, NULL)
         openssl.ctx_ctrl(self.ctx, CTRL_READ_AHEAD, 1, NULL)
         if openssl.version() >= 0x30000000:
@@ -431,7 +473,7 @@ cdef class TlsContext:
                 raise ValueError(f"tls_crl_file {crl_file}: expected revocation lists in PEM "
                                  f"format ({first_error()})")
             openssl.store_flags(store, CRL_CHECKS)
-        if auth_clients != "no":
+        if self.wants:
             openssl.ctx_set_verify(self.ctx, 1 if auth_clients == "optional" else 3, NULL)
         openssl.clear_errors()
 

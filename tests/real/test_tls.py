@@ -22,6 +22,7 @@ import _ssl
 import pytest
 import redis
 
+from tests.real.certificates import Authority
 from tests.real.cluster import ROOT, Server, free_port, until
 from tests.respclient import Connection, ReplyError
 
@@ -392,7 +393,7 @@ def test_a_revoked_certificate_is_refused(server, pem, tmp_path):
             with pytest.raises((OSError, AssertionError)):
                 resumed(a, pem, version, *session)
         until(lambda: "its certificate is not accepted: certificate revoked" in a.log())
-        assert old("PING") == b"PONG"
+        assert is_ended(old)            # also who was connected
         shutil.copy(pem / "none.crl", lists)
         os.kill(a.pid, 1)
         until(lambda: "certificates read again" in a.log())
@@ -415,6 +416,148 @@ def test_a_revoked_certificate_is_refused(server, pem, tmp_path):
     assert connects(a, pem, "client") and not connects(a, pem, "foreign")
     a("CONFIG", "SET", "tls-crl-file", "")
     assert connects(a, pem, "client")
+
+
+def is_ended(client) -> bool:
+    """Waits for it."""
+    client.socket.settimeout(20)
+    try:
+        while client.socket.recv(1000):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+def connected(server, authority, pair, session=None):
+    context = ssl.create_default_context(cafile=authority.file)
+    context.load_cert_chain(*pair)
+    c = Connection(server.settings["tls_port"])
+    c.socket = context.wrap_socket(c.socket, server_hostname="localhost", session=session)
+    c("PING")
+    return c, context, c.socket.session
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_whose_certificate_holds_no_more_is_cut_off(server, tmp_path, threads):
+    """While it waits, subscribes, or sends. A resumed session, which shows none, brings none back.
+    All others stay."""
+    ca = Authority(tmp_path)
+    own, kept, gone = (ca.sign(name) for name in ("server", "kept", "gone"))
+    a = server(tls_port=free_port(), tls_cert_file=own[0], tls_key_file=own[1],
+               tls_ca_file=ca.file, tls_crl_file=ca.list_revoked(), tls_auth_clients="optional",
+               io_threads=threads)
+    stays = [connected(a, ca, kept)[0], a.connect()]
+    bare = Connection(a.settings["tls_port"])
+    bare.socket = ssl.create_default_context(cafile=ca.file).wrap_socket(
+        bare.socket, server_hostname="localhost")
+    stays.append(bare)
+    going = [connected(a, ca, gone)[0] for _ in range(3)]
+    going[0].send("BLPOP", "nothing", 0)
+    going[1]("SUBSCRIBE", "channel")
+    # it expires
+    short = ca.sign("short", seconds=6)
+    leaves, context, session = connected(a, ca, short)
+    assert is_ended(leaves)
+    until(lambda: "its certificate has expired" in a.log())
+    c = socket.create_connection(("127.0.0.1", a.settings["tls_port"]))
+    with contextlib.suppress(OSError), context.wrap_socket(
+            c, server_hostname="localhost", session=session) as c:
+        c.sendall(b"PING\r\n")
+        assert c.recv(100) == b""
+    assert going[2]("PING") == b"PONG"
+    # it is revoked
+    a("CONFIG", "SET", "tls-crl-file", ca.list_revoked("gone"))
+    assert all(is_ended(c) for c in going)
+    until(lambda: a.log().count("its certificate was revoked") == 3)
+    assert info(a, "tls_errors") >= 4
+    time.sleep(1.5)                     # all have been looked at
+    assert all(c("PING") == b"PONG" for c in stays)
+    # nobody asks for certificates any more
+    a("CONFIG", "SET", "tls-auth-clients", "no")
+    a("CONFIG", "SET", "tls-crl-file", ca.list_revoked("kept"))
+    time.sleep(1.5)
+    assert all(c("PING") == b"PONG" for c in stays)
+    a("CONFIG", "SET", "tls-auth-clients", "yes")
+    assert is_ended(stays[0])
+    assert all(c("PING") == b"PONG" for c in stays[1:])
+
+
+def flapping(a, authority, lists, whole, pairs, rounds):
+    """Whole and broken lists come and go while clients do: pairs[0] stands in the second of two
+    whole ones. How often that was refused, and pairs[1] let in."""
+    counts, faults, over = [0, 0], [], threading.Event()
+    # the round, and whether pairs[0] may be let in: who comes while lists change may, too
+    phase = [(0, True)]
+
+    def come_and_go(i):
+        while not over.is_set():
+            before = phase[0]
+            try:
+                connected(a, authority, pairs[i])[0].close()
+                came = True
+            except (OSError, AssertionError, IndexError):
+                came = False
+            if i and not came:
+                faults.append("one with a valid certificate was refused")
+            if not i and came and not before[1] and phase[0] == before:
+                faults.append("a revoked one was let in")
+            counts[i] += came if i else not came
+
+    def work(c):
+        while not over.is_set():
+            try:
+                assert c("PING") == b"PONG"
+            except Exception as e:
+                faults.append(f"one that was connected was dropped: {e!r}")
+                return
+
+    stays = [connected(a, authority, pairs[1])[0] for _ in range(3)] + [a.connect()]
+    threads = [threading.Thread(target=come_and_go, args=(i,)) for i in (0, 1, 1)]
+    threads += [threading.Thread(target=work, args=(c,)) for c in stays]
+    for t in threads:
+        t.start()
+    try:
+        for n in range(rounds):
+            revokes = n % 2
+            phase[0] = (n, True)
+            lists.write_text(whole[revokes])
+            assert a("CONFIG", "SET", "tls-crl-file", lists) == b"OK"
+            phase[0] = (n, not revokes)
+            lists.write_text(whole[not revokes][:200])
+            with pytest.raises(ReplyError, match="expected revocation lists"):
+                a("CONFIG", "SET", "tls-crl-file", lists)
+            time.sleep(0.01)
+    finally:
+        over.set()
+        for t in threads:
+            t.join()
+    for c in stays:
+        c.close()
+    assert not faults, faults[:5]
+    return counts
+
+
+def test_lists_that_flap(server, tmp_path):
+    ca = Authority(tmp_path)
+    own, kept, gone = (ca.sign(name) for name in ("server", "kept", "gone"))
+    lists = tmp_path / "lists"
+    whole = [ca.list_revoked().read_text(), ca.list_revoked("gone").read_text()]
+    lists.write_text(whole[0])
+    a = server(tls_port=free_port(), tls_cert_file=own[0], tls_key_file=own[1],
+               tls_ca_file=ca.file, tls_crl_file=lists, tls_auth_clients="yes")
+
+    def held():
+        until(lambda: info(a, "connected_clients") == 1)
+        with open(f"/proc/{a.pid}/statm") as f:
+            return len(os.listdir(f"/proc/{a.pid}/fd")), int(f.read().split()[1]) * 4096
+
+    flapping(a, ca, lists, whole, (gone, kept), 20)
+    fds, rss = held()
+    refused, came = flapping(a, ca, lists, whole, (gone, kept), 60)
+    assert refused and came
+    after = held()
+    assert after[0] <= fds and after[1] - rss < 8 << 20, (fds, rss, after)
 
 
 def named(server, pem, name, port=0):
