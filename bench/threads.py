@@ -1,22 +1,30 @@
 """What I/O threads leave to the engine: CPU time per request of its thread alone, and of the whole
-process, of clients that do not pipeline; beside redis-server with as many threads.
+process, of clients that do not pipeline, and how long they wait; beside other servers with as many
+threads.
 
-    python -m bench.threads [-n 100000] [-c 200] [--rounds 3] [--tests set,get] [--threads 1,2,4]
-                            [--other CHECKOUT]
+    python -m bench.threads [-n 100000] [-c 50,200,1000] [--rounds 3] [--tests set,get,tls]
+                            [--threads 1,2,4] [--other CHECKOUT]
+    BENCH_PEERS="redis-8.2=/path/redis-server valkey-9.1=/path/valkey-server" ...
 
-One interleaved run: in each round each server has each load, and the least CPU time of all rounds
-counts. All threads of a server share one core, at the lowest priority, so that the load generator
-outruns it and finds it busy, as on a machine with more cores: then many clients are ready at a
-time. For throughput and latency that says nothing. --other: one more, with one thread, from another
-checkout that was built.
+One interleaved run: in each round each server has each load, and the least of all rounds counts.
+`tls` is GET over TLS, of our servers. All threads of a server share one core, at the lowest
+priority, so that the load generator outruns it and finds it busy, as on a machine with more cores:
+then many clients are ready at a time (req/iteration, of ours). For throughput that says nothing,
+and p99 compares servers on one core, no more. BENCH_PEERS: other servers, with 2 threads; without
+it redis-server with as many as ours. --other: one more of ours, from another checkout that was
+built, with each number of threads.
 """
 from __future__ import annotations
 
 import argparse
+import csv
+import os
+import subprocess
+import tempfile
 from pathlib import Path
 
-from bench.tls import load
-from tests.real.cluster import Process, Reference, Server, stop_all
+from bench.tls import certificate
+from tests.real.cluster import Process, Reference, Server, free_port, stop_all
 
 SLOWED = ("nice", "-n", "19", "taskset", "-c", "1")
 
@@ -26,7 +34,7 @@ class Ours(Server):
         return [*SLOWED, *super().command()]
 
 
-class Redis(Reference):
+class Theirs(Reference):
     def command(self) -> list[str]:
         return [*SLOWED, *super().command()]
 
@@ -36,41 +44,78 @@ def engine_seconds(s: Process) -> float:
     return int(Path(f"/proc/{s.pid}/task/{s.pid}/schedstat").read_text().split()[0]) / 1e9
 
 
+def iterations(s: Process) -> int:
+    if not isinstance(s, Ours):
+        return 0
+    fields = dict(line.split(b":", 1) for line in s("INFO", "stats").splitlines() if b":" in line)
+    return int(fields[b"total_reads_processed"])
+
+
+def p99(port: int, test: str, n: int, clients: str, *options: str) -> float:
+    """Milliseconds."""
+    done = subprocess.run(["redis-benchmark", "-h", "127.0.0.1", "-p", str(port), "-t", test, "-n",
+                           str(n), "-c", clients, "-r", "100000", "--csv", *options], check=True,
+                          capture_output=True, text=True, timeout=600)
+    rows = list(csv.DictReader(line for line in done.stdout.splitlines() if line[:1] == '"'))
+    return float(rows[0]["p99_latency_ms"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=100_000)
-    parser.add_argument("-c", type=int, default=200)
+    parser.add_argument("-c", default="200")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tests", default="set,get")
     parser.add_argument("--threads", default="1,2,4")
     parser.add_argument("--other", default="")
     given = parser.parse_args()
+    folder = tempfile.TemporaryDirectory()
+    cert, key = certificate(Path(folder.name))
+    peers = dict(p.split("=", 1) for p in os.environ.get("BENCH_PEERS", "").split())
     servers: dict[str, Process] = {}
-    for n in given.threads.split(","):
-        servers[f"redis {n}"] = Redis("--save", "", "--appendonly", "yes", "--io-threads", n,
-                                      "--io-threads-do-reads", "yes")
-        servers[f"ours {n}"] = Ours("a", io_threads=n)
-    if given.other:
-        servers["other 1"] = Ours("a")
-    best: dict[tuple[str, str], tuple[float, float]] = {}
+    secure: dict[str, int] = {}
+    counts = given.threads.split(",")
+    for name, binary, n in ([(name, binary, "2") for name, binary in peers.items()]
+                            or [("redis", None, n) for n in counts]):
+        servers[f"{name} {n}"] = Theirs("--save", "", "--appendonly", "yes", "--io-threads", n,
+                                        *(("--io-threads-do-reads", "yes") if not peers else ()),
+                                        binary=binary)
+    for name in ("ours", "other") if given.other else ("ours",):
+        for n in counts:
+            secure[f"{name} {n}"] = free_port()
+            servers[f"{name} {n}"] = Ours("a", io_threads=n, tls_port=secure[f"{name} {n}"],
+                                          tls_cert_file=cert, tls_key_file=key,
+                                          tls_auth_clients="no")
+    best: dict[tuple[str, str, str], list[float]] = {}
     try:
         for name, s in servers.items():
-            s.start(**({"PYTHONPATH": given.other} if name == "other 1" else {}))
+            s.start(**({"PYTHONPATH": given.other} if name.startswith("other") else {}))
         for _ in range(given.rounds):
             for test in given.tests.split(","):
-                for name, s in servers.items():
-                    before = engine_seconds(s), s.cpu_seconds()
-                    load(s.port, test, 1, given.n, "-c", str(given.c))
-                    took = [(after - b) / given.n * 1e6 for after, b in
-                            zip((engine_seconds(s), s.cpu_seconds()), before, strict=True)]
-                    least = best.get((test, name), took)
-                    best[test, name] = min(least[0], took[0]), min(least[1], took[1])
+                for clients in given.c.split(","):
+                    for name, s in servers.items():
+                        tls = test == "tls"
+                        if tls and name not in secure:
+                            continue
+                        before = engine_seconds(s), s.cpu_seconds(), iterations(s)
+                        late = p99(secure[name] if tls else s.port, "get" if tls else test, given.n,
+                                   clients, *(("--tls", "--cacert", str(cert)) if tls else ()))
+                        after = engine_seconds(s), s.cpu_seconds(), iterations(s)
+                        turns = after[2] - before[2]
+                        took = [(after[0] - before[0]) / given.n * 1e6,
+                                (after[1] - before[1]) / given.n * 1e6, late,
+                                given.n / turns if turns else 0]
+                        least = best.get((test, clients, name), took)
+                        best[test, clients, name] = list(map(min, took, least))
     finally:
         stop_all()
-    print("| test | server, threads | engine's thread µs CPU/req | whole process |")
-    print("|---|---|---|---|")
-    for (test, name), (engine, whole) in best.items():
-        print(f"| {test} | {name} | {engine:.2f} | {whole:.2f} |")
+        folder.cleanup()
+    print("| test | -c | server, threads | engine's thread µs CPU/req | whole process | p99 ms | "
+          "req/iteration |")
+    print("|---|---|---|---|---|---|---|")
+    for (test, clients, name), (engine, whole, late, turns) in best.items():
+        print(f"| {test} | {clients} | {name} | {engine:.2f} | {whole:.2f} | {late:.2f} | "
+              f"{f'{turns:.0f}' if turns else ''} |")
 
 
 if __name__ == "__main__":
