@@ -348,7 +348,7 @@ cdef void unpack_members(Kernel *k, Collection *c, Element *of, Buffer *view) no
     if view != NULL:
         c.table.array.slots = <uint64_t*>view_alloc(view, slots * sizeof(uint64_t))
         memset(c.table.array.slots, 0, slots * sizeof(uint64_t))
-        c.table.array.mask = <uint32_t>slots - 1 if n > FEW else 0
+        c.table.array.last = <uint32_t>slots - 1 if n > FEW else 0
     else:
         table_reserve(&c.table, n)
     for i in range(n):

@@ -59,7 +59,7 @@ cdef struct Element:
 
 cdef struct Array:
     uint64_t *slots         # NULL: none
-    uint32_t mask           # capacity - 1, of a power of two; 0: there are as many as are used
+    uint32_t last           # number of the last slot; 0: there are as many as are used
     uint32_t used
 
 # What a table that grows or shrinks moves to.

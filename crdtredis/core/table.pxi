@@ -12,7 +12,7 @@
 # Members hold their hash; keys, which are far more, are hashed again when their slot is looked for
 # or moved: 10 ns in place of 8 bytes a key.
 #
-# `distance` is 1 in the element's home slot (hash & mask), 2 in the next and so on, 255 at most.
+# `distance` is 1 in the element's home slot (see Sizes), 2 in the next and so on, 255 at most.
 # Chains of nodes, as Redis has them, cost 8 bytes and a cache miss per element more. A word holds
 # enough to compare without going to the element: a look-up meets a foreign element with the same
 # distance and top byte about once in 256 probes.
@@ -24,7 +24,11 @@
 # slot, until an empty slot or an element at home. No tombstones, so a table that changes for years
 # is as good as a fresh one.
 #
-# Growing and shrinking. A full array gets a successor of twice the size, one that is 7/8 empty a
+# Sizes. An array has 2**n slots or 3 * 2**n: steps of a half and of a third keep the load above
+# 0.54 while a table grows, where doubling lets it fall to 0.41. It has 2**n buckets, of one slot or
+# of three: the lower n bits of a hash choose the bucket, all of them the slot in it, its home.
+#
+# Growing and shrinking. A full array gets a successor of the next size, one that is 7/8 empty a
 # successor of half. Each later change moves eight elements (or passes 128 slots), from the array's
 # beginning on; look-ups ask both, adds go to the successor. All slots below `emptied` are empty,
 # yet an element may sit behind `emptied` although its home lies before: probing therefore starts at
@@ -40,9 +44,9 @@
 # an array of FIRST_CAPACITY slots; a removal that leaves half of FEW in it goes back. A SCAN visits
 # all of them in one call, the last.
 #
-# SCAN. The cursor is a home bucket with its bits in reverse: it counts 0, 100, 010, 110 ... (for 8
+# SCAN. The cursor is a bucket with its bits in reverse: it counts 0, 100, 010, 110 ... (for 8
 # buckets), the highest bit first. Where an element sits changes with every insertion nearby, but
-# its home bucket does not, so a call visits everything whose home is the cursor's bucket. Why
+# its bucket does not, so a call visits everything whose home is in the cursor's bucket. Why
 # reversed: growing from 4 to 8 splits bucket b into b and b + 4, shrinking joins them, and in this
 # order the two halves are neighbours. Say a table of 4 was scanned at 00 and 10, so the cursor says
 # "next is 01". Growing to 8, 00 becomes {000, 100} and 10 becomes {010, 110}; in reversed order
@@ -50,7 +54,8 @@
 # again, nothing is left out. Shrinking at a cursor in the middle of a pair (say 101 of 8, so 001 is
 # done) returns to 01 of 4 and sees 001's elements again: twice is allowed, never is not. While two
 # arrays exist, a call visits the bucket of the smaller one and all buckets of the larger one into
-# which it splits; an element is in exactly one of them.
+# which it splits; an element is in exactly one of them. The smaller one is that of fewer buckets:
+# 3 * 2**n slots have fewer than the 2**(n + 1) that they grow from.
 #
 # Random choice draws slots of both arrays until one is occupied: uniform, and since load stays
 # above about 1/16, quick.
@@ -104,11 +109,11 @@ cdef inline Array *table_array(Table *t, int i) noexcept nogil:
 
 
 cdef inline int array_few(const Array *a) noexcept nogil:
-    return a.mask == 0
+    return a.last == 0
 
 
 cdef inline size_t array_capacity(const Array *a) noexcept nogil:
-    return <size_t>a.mask + 1 if a.mask else a.used
+    return <size_t>a.last + 1 if a.last else a.used
 
 
 cdef inline size_t table_capacity(const Table *t, int i) noexcept nogil:
@@ -121,25 +126,53 @@ cdef inline size_t table_emptied(const Table *t) noexcept nogil:
 
 
 cdef inline size_t table_limit(size_t capacity) noexcept nogil:
-    """Elements a table of this capacity holds before it grows: 3 of 4, 6 of 8, 13 of 16."""
+    """Elements a table of this capacity holds before it grows: 13 of 16, 19 of 24, 26 of 32."""
     return capacity * 13 >> 4
+
+
+cdef inline size_t array_buckets(const Array *a) noexcept nogil:
+    """The power of two of which the capacity is the first or the third multiple."""
+    cdef size_t capacity = <size_t>a.last + 1
+    return capacity & (~capacity + 1)
+
+
+cdef inline size_t larger(size_t capacity) noexcept nogil:
+    """The next size."""
+    return capacity // 3 * 4 if capacity & (capacity - 1) else capacity // 2 * 3
+
+
+cdef inline size_t slot_after(const Array *a, size_t at) noexcept nogil:
+    return at + 1 if at < a.last else 0
+
+
+cdef inline size_t slot_before(const Array *a, size_t at) noexcept nogil:
+    return at - 1 if at else a.last
 
 
 # ---- one array -----------------------------------------------------------------------------------
 
-cdef inline size_t probe_start(const Table *t, int i, uint32_t hash,
-                               size_t *distance) noexcept nogil:
-    """Where the search for this hash begins in array i, and the distance that an element of its
-    home would have there."""
-    cdef size_t home
+cdef inline size_t home_slot(const Array *a, uint32_t hash) noexcept nogil:
+    """The slot where an element of this hash is at home."""
+    cdef size_t buckets = array_buckets(a)
+    cdef size_t bucket = hash & (buckets - 1)
+    if a.last < buckets:
+        return bucket
+    # Within it by what is left of the hash: a product, whose upper bits hang on all of it.
+    return bucket * 3 + (<size_t><uint32_t>(hash * <uint32_t>0x9e3779b1) * 3 >> 32)
+
+
+cdef inline size_t probe_from(const Table *t, int i, size_t home, size_t *distance) noexcept nogil:
+    """Where the search for elements of this home begins in array i, and the distance that they
+    would have there."""
     distance[0] = 1
-    if i:
-        return hash & t.next.array.mask
-    home = hash & t.array.mask
-    if t.next != NULL and home < t.next.emptied:
+    if i == 0 and t.next != NULL and home < t.next.emptied:
         distance[0] += t.next.emptied - home
         return t.next.emptied
     return home
+
+
+cdef inline size_t probe_start(Table *t, int i, uint32_t hash, size_t *distance) noexcept nogil:
+    return probe_from(t, i, home_slot(table_array(t, i), hash), distance)
 
 
 cdef size_t slot_of(Table *t, int i, const Element *e, uint32_t hash) noexcept nogil:
@@ -160,7 +193,7 @@ cdef size_t slot_of(Table *t, int i, const Element *e, uint32_t hash) noexcept n
         while slot_distance(a.slots[at]) >= distance:
             if slot_element(a.slots[at]) == e:
                 return at
-            at = (at + 1) & a.mask
+            at = slot_after(a, at)
             distance += 1
     return capacity
 
@@ -169,25 +202,24 @@ cdef int array_insert(Array *a, Element *e, uint32_t hash) noexcept nogil:
     """1 when e has its place. 0, and nothing changed, where some element would end up too far from
     home."""
     cdef uint64_t *slots = a.slots
-    cdef size_t mask = a.mask
     cdef uint64_t word = slot_word(e, hash)
     cdef uint64_t other
-    cdef size_t at = hash & mask
+    cdef size_t at = home_slot(a, hash)
     cdef size_t hole, back
     while slot_distance(slots[at]) >= slot_distance(word):
         if slot_distance(word) == DISTANCE_MAX:
             return 0
         word += <uint64_t>1 << 48
-        at = (at + 1) & mask
+        at = slot_after(a, at)
     # Along the cluster the homes ascend, so carrying each poorer element on comes to pushing the
     # rest of the cluster by one slot.
     hole = at
     while slots[hole]:
         if slot_distance(slots[hole]) == DISTANCE_MAX:
             return 0
-        hole = (hole + 1) & mask
+        hole = slot_after(a, hole)
     while hole != at:
-        back = (hole - 1) & mask
+        back = slot_before(a, hole)
         other = slots[back]
         slots[hole] = other + (<uint64_t>1 << 48)
         hole = back
@@ -198,11 +230,11 @@ cdef int array_insert(Array *a, Element *e, uint32_t hash) noexcept nogil:
 
 cdef void array_remove(Array *a, size_t at) noexcept nogil:
     cdef uint64_t *slots = a.slots
-    cdef size_t next = (at + 1) & a.mask
+    cdef size_t next = slot_after(a, at)
     while slot_distance(slots[next]) > 1:
         slots[at] = slots[next] - (<uint64_t>1 << 48)
         at = next
-        next = (next + 1) & a.mask
+        next = slot_after(a, next)
     slots[at] = 0
     a.used -= 1
 
@@ -240,7 +272,7 @@ cdef void slots_to_few(Table *t) noexcept nogil:
     cdef Element *e
     cdef size_t at
     t.array.slots = NULL
-    t.array.mask = t.array.used = 0
+    t.array.last = t.array.used = 0
     for at in range(array_capacity(&old)):
         if old.slots[at]:
             e = slot_element(old.slots[at])
@@ -251,10 +283,10 @@ cdef void slots_to_few(Table *t) noexcept nogil:
 # ---- growing and shrinking -----------------------------------------------------------------------
 
 cdef void array_open(Array *a, size_t capacity) noexcept nogil:
-    if capacity > <size_t>1 << 32:         # a hash has no more bits, and `mask` neither
+    if capacity > <size_t>1 << 32:         # a hash has no more bits, and `last` neither
         mem_exhausted(capacity * sizeof(uint64_t))
     a.slots = <uint64_t*>mem_zalloc(capacity * sizeof(uint64_t))
-    a.mask = <uint32_t>(capacity - 1)
+    a.last = <uint32_t>(capacity - 1)
     a.used = 0
 
 
@@ -330,7 +362,7 @@ cdef void table_resize(Table *t, size_t capacity) noexcept nogil:
     t.next = <Successor*>mem_alloc(sizeof(Successor))
     array_open(&t.next.array, capacity)
     t.next.emptied = 0
-    while at <= t.array.mask and slot_distance(t.array.slots[at]) > at + 1: # wrapped around the end
+    while at <= t.array.last and slot_distance(t.array.slots[at]) > at + 1: # wrapped around the end
         if not table_take(t, at):
             return
         at += 1
@@ -342,7 +374,7 @@ cdef void table_resize(Table *t, size_t capacity) noexcept nogil:
 
 cdef void table_init(Table *t) noexcept nogil:
     t.array.slots = NULL
-    t.array.mask = 0
+    t.array.last = 0
     t.array.used = 0
     t.next = NULL
     t.key = NULL
@@ -369,7 +401,8 @@ cdef Element *table_find(Table *t, const char *key, size_t n, uint32_t hash) noe
     cdef uint64_t *slots
     cdef uint64_t word
     cdef uint64_t wanted
-    cdef size_t at, distance, mask
+    cdef size_t at, distance
+    cdef const Array *a
     cdef Element *e
     cdef int i
     if array_few(&t.array):
@@ -382,8 +415,8 @@ cdef Element *table_find(Table *t, const char *key, size_t n, uint32_t hash) noe
         return NULL
     # The successor first: while a table grows or shrinks it is where the newer elements are.
     for i in range(t.next != NULL, -1, -1):
-        slots = table_array(t, i).slots
-        mask = table_array(t, i).mask
+        a = table_array(t, i)
+        slots = a.slots
         at = probe_start(t, i, hash, &distance)
         while distance <= DISTANCE_MAX:
             word = slots[at]
@@ -394,7 +427,7 @@ cdef Element *table_find(Table *t, const char *key, size_t n, uint32_t hash) noe
                 e = slot_element(word)
                 if element_klen(e) == n and memcmp(element_key(e), key, n) == 0:
                     return e
-            at = (at + 1) & mask
+            at = slot_after(a, at)
             distance += 1
     return NULL
 
@@ -420,7 +453,7 @@ cdef void table_prefetch_element(Table *t, uint32_t hash) noexcept nogil:
             if slots[at] >> 48 == (<uint64_t>(hash >> 24) << 8 | distance):
                 prefetch(slot_element(slots[at]))
                 return
-            at = (at + 1) & table_array(t, i).mask
+            at = slot_after(table_array(t, i), at)
             distance += 1
 
 
@@ -434,10 +467,10 @@ cdef void table_add(Table *t, Element *e, uint32_t hash) noexcept nogil:
     elif t.next != NULL:
         table_work(t, STEP_ELEMENTS)
     if t.next == NULL and t.array.used >= table_limit(array_capacity(&t.array)):
-        table_resize(t, array_capacity(&t.array) * 2)
+        table_resize(t, larger(array_capacity(&t.array)))
     while True:
         a = table_array(t, t.next != NULL)
-        if a.used < a.mask and array_insert(a, e, hash):
+        if a.used < a.last and array_insert(a, e, hash):
             return
         table_rebuild(t)
 
@@ -458,11 +491,11 @@ cdef void table_remove(Table *t, Element *e) noexcept nogil:
     array_remove(table_array(t, i), at)
     if t.next != NULL:
         table_work(t, STEP_ELEMENTS)
-    elif t.array.mask < FIRST_CAPACITY:
+    elif t.array.last < FIRST_CAPACITY:
         if t.array.used <= FEW // 2:
             slots_to_few(t)
     elif <size_t>t.array.used * 8 <= array_capacity(&t.array):
-        table_resize(t, array_capacity(&t.array) // 2)
+        table_resize(t, max(array_capacity(&t.array) // 2, FIRST_CAPACITY))
 
 
 cdef void table_swap(Table *t, Element *old, Element *new) noexcept nogil:
@@ -482,7 +515,7 @@ cdef size_t slots_for(uint32_t n) noexcept nogil:
     if n <= FEW:
         return n
     while table_limit(capacity) < n:
-        capacity *= 2
+        capacity = larger(capacity)
     return capacity
 
 
@@ -536,37 +569,38 @@ cdef uint64_t cursor_next(uint64_t cursor, size_t mask) noexcept nogil:
     return bits_reversed(bits_reversed(cursor | ~<uint64_t>mask) + 1)
 
 
-cdef void bucket_visit(Table *t, int i, size_t home, TableVisit visit, void *arg) noexcept nogil:
-    """Visit the elements of array i whose home this is: they stand together, behind those of
-    earlier homes."""
+cdef void bucket_visit(Table *t, int i, size_t bucket, TableVisit visit, void *arg) noexcept nogil:
+    """Visit the elements of array i that are at home in this bucket, of its last bits: they stand
+    together, behind those of earlier homes."""
     cdef Array *a = table_array(t, i)
-    cdef size_t distance
-    cdef size_t at = probe_start(t, i, <uint32_t>home, &distance)
-    if at > a.mask:
-        return
-    while slot_distance(a.slots[at]) >= distance:
-        if slot_distance(a.slots[at]) == distance:
-            visit(arg, slot_element(a.slots[at]))
-        at = (at + 1) & a.mask
-        distance += 1
+    cdef size_t slots = (<size_t>a.last + 1) // array_buckets(a)
+    cdef size_t distance, at, home
+    bucket = (bucket & (array_buckets(a) - 1)) * slots
+    for home in range(bucket, bucket + slots):
+        at = probe_from(t, i, home, &distance)
+        while at <= a.last and slot_distance(a.slots[at]) >= distance:
+            if slot_distance(a.slots[at]) == distance:
+                visit(arg, slot_element(a.slots[at]))
+            at = slot_after(a, at)
+            distance += 1
 
 
 cdef uint64_t table_scan(Table *t, uint64_t cursor, TableVisit visit, void *arg) noexcept nogil:
     cdef int small = 0
-    cdef size_t mask = t.array.mask, large
-    if mask == 0:
+    cdef size_t mask = array_buckets(&t.array) - 1, large
+    if array_few(&t.array):
         table_walk(t, visit, arg)
         return 0
     if t.next == NULL:
-        bucket_visit(t, 0, cursor & mask, visit, arg)
+        bucket_visit(t, 0, cursor, visit, arg)
         return cursor_next(cursor, mask)
-    if t.next.array.mask < mask:
+    if array_buckets(&t.next.array) - 1 < mask:
         small = 1
-    mask = table_array(t, small).mask
-    large = table_array(t, 1 - small).mask
-    bucket_visit(t, small, cursor & mask, visit, arg)
+    mask = array_buckets(table_array(t, small)) - 1
+    large = array_buckets(table_array(t, 1 - small)) - 1
+    bucket_visit(t, small, cursor, visit, arg)
     while True:
-        bucket_visit(t, 1 - small, cursor & large, visit, arg)
+        bucket_visit(t, 1 - small, cursor, visit, arg)
         cursor = cursor_next(cursor, large)
         # all buckets that the small one splits into are done
         if not cursor & (mask ^ large):
@@ -617,7 +651,7 @@ cdef int few_check(Table *t, const uint64_t *hash_key) noexcept nogil:
 
 
 cdef int table_check(Table *t, const uint64_t *hash_key) noexcept nogil:
-    cdef size_t at, mask, used, before
+    cdef size_t at, used, before, buckets
     cdef uint64_t word
     cdef uint32_t hash
     cdef Element *e
@@ -631,11 +665,11 @@ cdef int table_check(Table *t, const uint64_t *hash_key) noexcept nogil:
         return 3 if t.next != NULL else few_check(t, hash_key)
     for i in range(1 + (t.next != NULL)):
         a = table_array(t, i)
-        mask = a.mask
-        if mask & (mask + 1) or mask + 1 < FIRST_CAPACITY:
-            return 5                            # capacity is a power of two
+        buckets = array_buckets(a)
+        if a.last + <size_t>1 < FIRST_CAPACITY or a.last + <size_t>1 not in (buckets, 3 * buckets):
+            return 5                            # capacity is a power of two, or three times one
         used = 0
-        for at in range(mask + 1):
+        for at in range(<size_t>a.last + 1):
             word = a.slots[at]
             if word == 0:
                 continue
@@ -646,11 +680,11 @@ cdef int table_check(Table *t, const uint64_t *hash_key) noexcept nogil:
             hash = hash_in(t, e)
             if word >> 56 != hash >> 24:
                 return 7                        # the word's part of the hash is the element's
-            if (hash + slot_distance(word) - 1 & mask) != at:
+            if (home_slot(a, hash) + slot_distance(word) - 1) % (<size_t>a.last + 1) != at:
                 return 8                        # the distance is the distance
             if i == 0 and at < table_emptied(t):
                 return 9
-            before = slot_distance(a.slots[at - 1 & mask])
+            before = slot_distance(a.slots[slot_before(a, at)])
             if (slot_distance(word) > before + 1
                 and not (i == 0 and t.next != NULL and at == t.next.emptied)):
                 # homes ascend along a cluster, and no cluster begins away from home
@@ -659,7 +693,7 @@ cdef int table_check(Table *t, const uint64_t *hash_key) noexcept nogil:
                 return 11
         if used != a.used:
             return 12
-        if used > mask:
+        if used > a.last:
             return 13                           # an empty slot ends every search
     return 0
 
