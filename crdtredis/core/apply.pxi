@@ -144,19 +144,24 @@ cdef Element *increment_in(Kernel *k, const Applying *op, const Effect *x, Table
     cdef int is_small = (x.total.fraction.n == 0 and x.total.exact.n == 0 and x.shown.n == 0
                          and not x.wide and x.run_index <= 0xffff)
     cdef uint32_t member = 0 if x.type == T_STRING else E_MEMBER
+    cdef Lone lone = lone_new(dot, x.run_seq, x.run_index, x.total.whole)
+    cdef Lone before
     if e == NULL and is_small:
-        e = element_new(k, name, hash, member | E_LONE, 0)
-        lone_put(e, dot, x.run_seq, x.run_index, x.total.whole)
+        e = element_new(k, name, hash, member | lone_flags(lone), 0)
+        lone_put(e, lone)
         table_add(t, e, hash)
         op.counted.entries += 1
         live[0] += 1
         return e
-    if (e != NULL and is_small and is_lone(e) and dot_slot(element_lone(e).dot) == op.slot
-            and element_lone(e).run == (x.run_seq << 16 | x.run_index)):
-        # its increments arrive in the order in which they were made, or again
-        if dot >= element_lone(e).dot:
-            lone_put(e, dot, x.run_seq, x.run_index, x.total.whole)
-        return e
+    if e != NULL and is_small and is_lone(e):
+        before = lone_of(e)
+        if dot_slot(before.dot) == op.slot and before.run == lone.run:
+            # its increments arrive in the order in which they were made, or again
+            if dot >= before.dot:
+                if lone_flags(lone) & ~e.meta:
+                    e = element_convert(k, t, e, e.meta & 0xff | E_WIDE, span(NULL, 0))
+                lone_put(e, lone)
+            return e
     if e == NULL:
         e = element_new(k, name, hash, member | E_CELL, 0)
         table_add(t, e, hash)
@@ -379,12 +384,10 @@ types[<int>T_STREAM].apply = apply_to_stream
 cdef Element *remove_deadline(Kernel *k, const Applying *op, uint32_t db,
                               Element *e) noexcept nogil:
     """What op observed of the deadline of key e. A joint one goes at once, and E_ENTRY with it."""
-    cdef Entry *x = element_entry(e)
-    if x != NULL and not x.joint:
-        cell_remove_writes(&x.deadline, op)
-    elif x != NULL and observed(op, e.dot):
-        heap_remove(k, x)
-        mem_free(x)
+    if element_entry(e) != NULL:
+        cell_remove_writes(&element_entry(e).deadline, op)
+    elif is_joint(e) and observed(op, e.dot):
+        joint_remove(k, e)
         return element_convert(k, &k.db[db].table, e, e.meta & 0xff & ~<uint32_t>E_ENTRY,
                                element_content(e))
     return e
@@ -453,22 +456,15 @@ cdef void apply_deadline(Kernel *k, const Applying *op, const Effect *x, Element
     if e == NULL:
         e = key_new(k, &d.table, x.key)
     if (not e.meta & E_ENTRY
-            and may_be_joint(e, make_dot(op.slot, op.seq), stamp, actor, x.deadline)):
-        e = open_collections(k, x.db, e)
-        entry = entry_new(JOINT_ENTRY)
-        entry.owner = e
-        entry.db = <uint16_t>x.db
-        entry.joint = 1
-        entry.held.at = x.deadline
-        under_at(e)[0] = <uint64_t>entry
-        heap_place(k, entry)
+            and may_be_joint(k, e, make_dot(op.slot, op.seq), stamp, actor, x.deadline)):
+        joint_put(k, x.db, open_collections(k, x.db, e), x.deadline)
         return
     e = open_entry(k, x.db, e)
     entry = element_entry(e)
     cell_remove_writes(&entry.deadline, op)
     cell_add_write(&entry.deadline, make_dot(op.slot, op.seq), stamp, actor, W_NUMBER,
                    span(<const char*>&x.deadline, 8))
-    heap_place(k, join_deadline(k, e))
+    join_deadline(k, e)
 
 
 cdef Element *apply_field_deadline(Kernel *k, const Applying *op, const Effect *x,

@@ -49,7 +49,8 @@ cdef struct Cell:
     Count *counts
 
 # Nearly every counter: the one Count of a Cell without writes, rare nothing and not wide, its total
-# a 64-bit integer. It stands in the element in the Cell's place.
+# a 64-bit integer. It stands in the element in the Cell's place, as it is (E_WIDE) or in two words:
+#     actor slot (16 bits), run_index (8), seq (40) | run_seq (40), total (24)
 cdef struct Lone:
     uint64_t dot            # of the last increment observed
     uint64_t run            # run_seq << 16 | run_index

@@ -198,6 +198,7 @@ cdef int check_kernel(Kernel *k) except -1:
     cdef Database *d
     cdef Element *e
     cdef Entry *x
+    cdef HeapItem *item
     cdef Collection *c
     cdef Collection *fields
     cdef Collection *hash
@@ -219,15 +220,17 @@ cdef int check_kernel(Kernel *k) except -1:
             x = element_entry(e)
             packed = key_open(k, e)
             c = element_held(e)
-            assert x != NULL or c != NULL, "a pointer to nothing"
+            assert x != NULL or c != NULL or is_joint(e), "a pointer to nothing"
+            if is_joint(e):
+                assert e.meta & E_PLAIN, "a joint deadline of no plain value"
+                assert joint_db(e) == db and joint_item(k, e).of == <uint64_t>e | 1, \
+                    "a joint deadline that the heap does not know"
+                expiring += 1
+                timed += 1
             fields = element_collection(k, e, T_DEADLINES)
             if x != NULL:
                 assert x.owner == e and x.db == db, "an entry that is not its element's"
-                if x.joint:
-                    assert x.held.at and e.meta & E_PLAIN, "a joint deadline of no plain value"
-                else:
-                    assert not cell_empty(&x.deadline) or fields != NULL, \
-                        "an entry without a deadline"
+                assert not cell_empty(&x.deadline) or fields != NULL, "an entry without a deadline"
                 assert x.expiring & 1 == (element_live(e) and key_deadline(k, e) != -1), \
                     "a deadline counted that is none, or not counted"
                 assert x.expiring >> 1 == (fields != NULL and order_of(fields).n > 0), \
@@ -265,12 +268,17 @@ cdef int check_kernel(Kernel *k) except -1:
             f"db {db}: {d.counted.tombstones} tombstones counted, {found.tombstones} there"
         assert timed == d.timed, f"db {db}: {d.timed} keys in the heap counted, {timed} there"
     for i in range(k.deadlines.n):
-        x = k.deadlines.heap[i].entry
-        fields = element_collection(k, x.owner, T_DEADLINES)
-        assert x.heap == i + 1, "heap: an entry that does not know its place"
-        assert k.deadlines.heap[i].at == min(
-            key_due(k, x), fields_due(k, fields) if fields != NULL else <int64_t>NEVER), \
-            "heap: time"
+        item = &k.deadlines.heap[i]
+        e = item_owner(item)
+        if item.of & 1:
+            assert is_joint(e) and joint_item(k, e) == item, "heap: a key that is not there"
+        else:
+            x = element_entry(e)
+            fields = element_collection(k, e, T_DEADLINES)
+            assert x.heap == i + 1, "heap: an entry that does not know its place"
+            assert item.at == min(
+                key_due(k, x), fields_due(k, fields) if fields != NULL else <int64_t>NEVER), \
+                "heap: time"
         assert i == 0 or k.deadlines.heap[(i - 1) // 2].at <= k.deadlines.heap[i].at, "heap: order"
     assert k.open.depth == 0 and not k.open.has_op, "an op was left open"
     assert not k.open.home and not k.open.other.has_op, "half an op was left open"

@@ -10,7 +10,7 @@
 #     A write that removes such a SET but keeps the deadline states "no deadline" with the SET's
 #     stamp in its place.
 #   - A deadline that came with the value, as of SET k v EX 10, needs no dot or stamp of its own.
-#     It is joint (part_deadline, join_deadline), which is only how it is held.
+#     It is joint (core/element.pxi), which is only how it is held.
 #   - A passed deadline hides the key at once, by the local clock; removing it is an op like any
 #     other (`active_expiry`). A write to a hidden key removes it first, so that nothing of it
 #     comes back.
@@ -24,7 +24,7 @@ cdef int stated_deadline(Kernel *k, Element *e, int64_t *deadline, uint64_t *sta
     """What the deadline register says: the latest of its own writes and of the SETs that cleared
     it."""
     cdef DeadlineRoom room
-    cdef const Cell *c = deadline_cell(e, &room)
+    cdef const Cell *c = deadline_cell(k, e, &room)
     cdef Write *w = cell_winner(&k.actors, c) if c != NULL else NULL
     cdef uint64_t clear_stamp = 0
     cdef uint16_t clear_actor = 0
@@ -48,19 +48,30 @@ cdef int64_t key_deadline(Kernel *k, Element *e) noexcept nogil:
     cdef uint64_t stamp
     cdef uint16_t actor
     cdef Entry *x = element_entry(e)
-    if x == NULL:
-        return -1
-    if x.joint:
-        return x.held.at                   # the SET it came with is not later
-    if x.deadline.writes == NULL:
+    if is_joint(e):
+        return joint_deadline(k, e)        # the SET it came with is not later
+    if x == NULL or x.deadline.writes == NULL:
         return -1
     stated_deadline(k, e, &deadline, &stamp, &actor)
     return deadline if deadline else -1
 
 
-cdef void heap_set(Kernel *k, uint32_t i, HeapItem item) noexcept nogil:
+cdef inline Element *item_owner(const HeapItem *item) noexcept nogil:
+    return <Element*>(item.of - 1) if item.of & 1 else (<Entry*>item.of).owner
+
+
+cdef inline uint32_t item_db(const HeapItem *item) noexcept nogil:
+    return joint_db(<Element*>(item.of - 1)) if item.of & 1 else (<Entry*>item.of).db
+
+
+cdef inline void heap_set(Kernel *k, uint32_t i, HeapItem item) noexcept nogil:
+    cdef uint64_t *under
     k.deadlines.heap[i] = item
-    item.entry.heap = i + 1
+    if item.of & 1:
+        under = under_at(<Element*>(item.of - 1))
+        under[0] = low_bits(under[0], 32) | <uint64_t>(i + 1) << 32
+    else:
+        (<Entry*>item.of).heap = i + 1
 
 
 cdef void heap_sift(Kernel *k, uint32_t i) noexcept nogil:
@@ -94,27 +105,40 @@ cdef inline void count_expiring(Kernel *k, Entry *x, int expiring) noexcept nogi
     x.expiring = <uint8_t>expiring
 
 
-cdef void heap_remove(Kernel *k, Entry *x) noexcept nogil:
-    cdef uint32_t i
-    if x.heap == 0:
-        return
-    count_expiring(k, x, 0)
-    i = x.heap - 1
-    x.heap = 0
+cdef void heap_add(Kernel *k, uint32_t db, HeapItem item) noexcept nogil:
+    cdef Deadlines *d = &k.deadlines
+    if d.n == d.cap:
+        d.cap = d.cap * 2 if d.cap else 64
+        d.heap = <HeapItem*>mem_realloc(d.heap, d.cap * sizeof(HeapItem))
+    d.n += 1
+    k.db[db].timed += 1
+    d.heap[d.n - 1] = item
+    heap_sift(k, d.n - 1)
+
+
+cdef void heap_drop(Kernel *k, uint32_t db, uint32_t i) noexcept nogil:
     k.deadlines.n -= 1
-    k.db[x.db].timed -= 1
+    k.db[db].timed -= 1
     if i < k.deadlines.n:
         heap_set(k, i, k.deadlines.heap[k.deadlines.n])
         heap_sift(k, i)
 
 
+cdef void heap_remove(Kernel *k, Entry *x) noexcept nogil:
+    cdef uint32_t i = x.heap
+    if i:
+        count_expiring(k, x, 0)
+        x.heap = 0
+        heap_drop(k, x.db, i - 1)
+
+
 cdef void heap_forget(Kernel *k, uint32_t db) noexcept nogil:
-    """Leaves out all keys of a database. Their entries are not told. O(1) where no other has
+    """Leaves out all keys of a database. They are not told. O(1) where no other has
     deadlines."""
     cdef uint32_t i, n = 0
     if k.deadlines.n > k.db[db].timed:
         for i in range(k.deadlines.n):
-            if k.deadlines.heap[i].entry.db != db:
+            if item_db(&k.deadlines.heap[i]) != db:
                 heap_set(k, n, k.deadlines.heap[i])
                 n += 1
     k.deadlines.n = n
@@ -137,7 +161,7 @@ cdef int64_t key_due(Kernel *k, Entry *x) noexcept nogil:
     cdef uint64_t stamp = 0
     cdef uint16_t actor = 0
     cdef int live
-    if not x.joint and cell_empty(&x.deadline):
+    if cell_empty(&x.deadline):
         return NEVER
     live = element_live(x.owner)
     stated_deadline(k, x.owner, &deadline, &stamp, &actor)
@@ -170,19 +194,55 @@ cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
     cdef Collection *c = element_collection(k, x.owner, T_DEADLINES)
     cdef int64_t due = key_due(k, x)
     cdef int64_t at = min(due, fields_due(k, c)) if c != NULL else due
+    cdef HeapItem item
     if at == NEVER:
         heap_remove(k, x)
         return
-    if x.heap == 0:
-        if k.deadlines.n == k.deadlines.cap:
-            k.deadlines.cap = k.deadlines.cap * 2 if k.deadlines.cap else 64
-            k.deadlines.heap = <HeapItem*>mem_realloc(k.deadlines.heap,
-                                                      k.deadlines.cap * sizeof(HeapItem))
-        x.heap = k.deadlines.n + 1
-        k.deadlines.n += 1
-        k.db[x.db].timed += 1
-    k.deadlines.heap[x.heap - 1].at = at
-    k.deadlines.heap[x.heap - 1].entry = x
     count_expiring(k, x, (1 if due != NEVER and element_live(x.owner) else 0)
                    | (2 if c != NULL and order_of(c).n else 0))
-    heap_sift(k, x.heap - 1)
+    if x.heap:
+        k.deadlines.heap[x.heap - 1].at = at
+        heap_sift(k, x.heap - 1)
+        return
+    item.at = at
+    item.of = <uint64_t>x
+    heap_add(k, x.db, item)
+
+
+# ---- joint deadlines -----------------------------------------------------------------------------
+
+cdef void joint_put(Kernel *k, uint32_t db, Element *e, int64_t at) noexcept nogil:
+    """Key e, of E_ENTRY and nothing in the word, has a joint deadline."""
+    cdef HeapItem item
+    cdef uint64_t late = <uint64_t>(1 + grace_of(k, dot_slot(e.dot)))
+    under_at(e)[0] = JOINT | <uint64_t>db << 2 | late << 8
+    item.at = at + <int64_t>late
+    item.of = <uint64_t>e | 1
+    heap_add(k, db, item)
+    k.db[db].expiring += 1
+
+
+cdef void joint_remove(Kernel *k, Element *e) noexcept nogil:
+    """And has it no more, and still nothing else in the word."""
+    cdef uint32_t db = joint_db(e)
+    k.db[db].expiring -= 1
+    heap_drop(k, db, <uint32_t>(under_at(e)[0] >> 32) - 1)
+    under_at(e)[0] = 1
+
+
+cdef void join_deadline(Kernel *k, Element *e) noexcept nogil:
+    """After a change of key e, which has an Entry: its place in the heap; a deadline that can be
+    joint is."""
+    cdef Entry *x = element_entry(e)
+    cdef Write *w = x.deadline.writes
+    cdef uint32_t db = x.db
+    cdef int64_t at
+    if x.collections == NULL and w != NULL and w.next == NULL:
+        memcpy(&at, write_value(w), sizeof(at))
+        if may_be_joint(k, e, w.dot, w.stamp, w.actor, at):
+            heap_remove(k, x)
+            mem_free(w)
+            mem_free(x)
+            joint_put(k, db, e, at)
+            return
+    heap_place(k, x)

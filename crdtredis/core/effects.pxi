@@ -625,23 +625,23 @@ cdef Element *put_head(Kernel *k, uint32_t db, Span key, Element *e,
 
 cdef int64_t active_expiry(Kernel *k, int most) noexcept nogil:
     cdef Element *e
-    cdef Entry *x
+    cdef HeapItem first
     cdef int64_t wait
     if stamps_run_ahead(k) or k.joining:
         return -1
     while k.deadlines.n and most > 0:
-        x = k.deadlines.heap[0].entry
-        e = x.owner
-        if k.deadlines.heap[0].at > k.now:
-            wait = k.deadlines.heap[0].at - k.now
+        first = k.deadlines.heap[0]
+        e = item_owner(&first)
+        if first.at > k.now:
+            wait = first.at - k.now
             return wait
         most -= 1
         op_begin(k)
-        if key_due(k, x) <= k.now:
+        if is_joint(e) or key_due(k, element_entry(e)) <= k.now:
             k.expired += element_live(e)
-            remove_key(k, x.db, e, 0)
+            remove_key(k, item_db(&first), e, 0)
         else:
-            most -= expire_fields(k, x.db, e)
+            most -= expire_fields(k, item_db(&first), e)
         op_end(k)
     return 0 if k.deadlines.n else -1
 

@@ -1,12 +1,16 @@
 # Elements: a key or a member in memory, and the encodings that its cell has in it.
 #
 # An element is one allocation as long as it is what nearly all are: one write (E_PLAIN). Only what
-# needs more has more: a Cell (E_CELL) for concurrent writes and for counters; of a key, a pointer
-# (E_ENTRY) to what is no string, or to an Entry for a deadline. `reencode` (core/keyspace.pxi)
-# brings an element back to the smallest encoding that holds its state.
+# needs more has more: a Cell (E_CELL) for concurrent writes and for counters; of a key, a word
+# (E_ENTRY) for what is no string, and for a deadline. `reencode` (core/keyspace.pxi) brings an
+# element back to the smallest encoding that holds its state.
 #
 #     HSET h f v              ->  pointer: Collection | 1
 #     then EXPIRE h 10        ->  pointer: Entry, and in it the Collection
+#     SET k v EX 10           ->  2 | database << 2 | late << 8 | (place in the heap + 1) << 32
+#
+# The last is a joint deadline: its only write is that of the op that wrote the plain value, with
+# its dot and stamp. When it is stands in the heap alone: `late` ms before the time there.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
@@ -18,17 +22,22 @@ from crdtredis.xxh3 cimport xxh3
 
 cdef enum:
     FREQUENCY_FIRST = 5     # as in Redis
-    JOINT_ENTRY = 24        # bytes of a joint Entry
+    JOINT = 2               # the last two bits of the word of a joint deadline
+    LATE_MOST = 0xffffff    # ms
     HEAD_TOP = 116          # "t", the name of a register: see core/streams.pxi
 
 
 cdef inline uint64_t *under_at(Element *e) noexcept nogil:
-    """Of E_ENTRY: the pointer."""
+    """Of E_ENTRY: the word."""
     return <uint64_t*>(element_key(e) - sizeof(uint64_t))
 
 
+cdef inline int is_joint(Element *e) noexcept nogil:
+    return e.meta & E_ENTRY and under_at(e)[0] & 3 == JOINT
+
+
 cdef inline Entry *element_entry(Element *e) noexcept nogil:
-    return <Entry*>under_at(e)[0] if e.meta & E_ENTRY and not under_at(e)[0] & 1 else NULL
+    return <Entry*>under_at(e)[0] if e.meta & E_ENTRY and not under_at(e)[0] & 3 else NULL
 
 
 cdef inline Collection *element_held(Element *e) noexcept nogil:
@@ -37,17 +46,15 @@ cdef inline Collection *element_held(Element *e) noexcept nogil:
         return NULL
     if under_at(e)[0] & 1:
         return <Collection*>(under_at(e)[0] - 1)
-    if (<Entry*>under_at(e)[0]).joint:
-        return NULL
-    return (<Entry*>under_at(e)[0]).held.collections
+    return (<Entry*>under_at(e)[0]).collections if not under_at(e)[0] & JOINT else NULL
 
 
 cdef inline void element_put_collections(Element *e, Collection *c) noexcept nogil:
     """Of E_ENTRY; nothing beside a joint deadline, where c is NULL."""
     if under_at(e)[0] & 1:
         under_at(e)[0] = <uint64_t>c | 1
-    elif not (<Entry*>under_at(e)[0]).joint:
-        (<Entry*>under_at(e)[0]).held.collections = c
+    elif not under_at(e)[0] & JOINT:
+        (<Entry*>under_at(e)[0]).collections = c
 
 
 cdef inline int is_packed(Element *e) noexcept nogil:
@@ -59,12 +66,55 @@ cdef inline Collection *element_unpacked(Element *e) noexcept nogil:
     return NULL if is_packed(e) else element_held(e)
 
 
+cdef inline HeapItem *joint_item(Kernel *k, Element *e) noexcept nogil:
+    """Where the heap has key e, whose deadline is joint."""
+    return &k.deadlines.heap[(under_at(e)[0] >> 32) - 1]
+
+
+cdef inline int64_t joint_deadline(Kernel *k, Element *e) noexcept nogil:
+    return joint_item(k, e).at - <int64_t>(under_at(e)[0] >> 8 & LATE_MOST)
+
+
+cdef inline uint32_t joint_db(Element *e) noexcept nogil:
+    return <uint32_t>(under_at(e)[0] >> 2 & 63)
+
+
 cdef inline Cell *element_cell(Element *e) noexcept nogil:
     return <Cell*>&e.dot
 
 
-cdef inline Lone *element_lone(Element *e) noexcept nogil:
-    return <Lone*>&e.dot
+cdef inline uint64_t low_bits(uint64_t x, int bits) noexcept nogil:
+    return x & ((<uint64_t>1 << bits) - 1)
+
+
+cdef inline Lone lone_of(const Element *e) noexcept nogil:
+    """The counter entry of a lone one."""
+    cdef const uint64_t *word = &e.dot
+    cdef Lone x
+    if e.meta & E_WIDE:
+        return (<const Lone*>word)[0]
+    x.dot = word[0] >> 48 << 48 | low_bits(word[0], 40)
+    x.run = word[1] >> 24 << 16 | (word[0] >> 40 & 0xff)
+    x.total = <int64_t>(word[1] << 40) >> 40
+    return x
+
+
+cdef inline uint32_t lone_flags(Lone x) noexcept nogil:
+    """E_LONE, and E_WIDE where two words do not hold it."""
+    if (dot_seq(x.dot) >> 40 or x.run >> 56 or x.run & 0xff00
+            or x.total != <int64_t>(<uint64_t>x.total << 40) >> 40):
+        return E_LONE | E_WIDE
+    return E_LONE
+
+
+cdef inline void lone_put(Element *e, Lone x) noexcept nogil:
+    """Into an element that has room for it."""
+    cdef uint64_t *word = &e.dot
+    if e.meta & E_WIDE:
+        (<Lone*>word)[0] = x
+        return
+    word[0] = x.dot | (x.run & 0xff) << 40
+    word[1] = x.run >> 16 << 24 | low_bits(<uint64_t>x.total, 24)
 
 
 cdef inline uint32_t access_second(Kernel *k) noexcept nogil:
@@ -185,12 +235,14 @@ cdef Element *element_convert(Kernel *k, Table *t, Element *e, uint32_t flags,
     copy_span(element_value(x), value)
     if flags & e.meta & E_ENTRY:
         under_at(x)[0] = under_at(e)[0]
-        if element_entry(x) != NULL:
+        if is_joint(x):
+            joint_item(k, x).of = <uint64_t>x | 1
+        elif element_entry(x) != NULL:
             element_entry(x).owner = x
     if flags & e.meta & E_CELL:
         element_cell(x)[0] = element_cell(e)[0]
     if is_lone(x) and is_lone(e):
-        element_lone(x)[0] = element_lone(e)[0]
+        lone_put(x, lone_of(e))
     table_swap(t, e, x)
     mem_free(element_allocation(e))
     return x
@@ -214,13 +266,11 @@ cdef Element *element_assign(Kernel *k, Table *t, Element *e, uint32_t flags,
 
 # ---- joint deadlines -----------------------------------------------------------------------------
 
-cdef Cell *deadline_cell(Element *e, DeadlineRoom *room) noexcept nogil:
+cdef Cell *deadline_cell(Kernel *k, Element *e, DeadlineRoom *room) noexcept nogil:
     """The register of key e, to read it; in `room` where it is joint. NULL where there is none."""
     cdef Entry *x = element_entry(e)
-    if x == NULL:
-        return NULL
-    if not x.joint:
-        return &x.deadline if not cell_empty(&x.deadline) else NULL
+    if not is_joint(e):
+        return &x.deadline if x != NULL and not cell_empty(&x.deadline) else NULL
     room.cell.writes = &room.write
     room.cell.counts = NULL
     room.write.next = NULL
@@ -229,73 +279,44 @@ cdef Cell *deadline_cell(Element *e, DeadlineRoom *room) noexcept nogil:
     room.write.actor = dot_slot(e.dot)
     room.write.flags = W_NUMBER
     room.write.n = sizeof(int64_t)
-    room.at = x.held.at
+    room.at = joint_deadline(k, e)
     return &room.cell
 
 
-cdef inline Entry *entry_new(size_t size) noexcept nogil:
-    return <Entry*>memset(mem_alloc_kept(size), 0, size)
-
-
-cdef Entry *replace_entry(Kernel *k, Element *e, size_t size) noexcept nogil:
-    """Another Entry of e, of `size` bytes; what follows its head is zero."""
-    cdef Entry *old = element_entry(e)
-    cdef Entry *x = entry_new(size)
+cdef inline Entry *entry_new(Element *e, uint32_t db) noexcept nogil:
+    cdef Entry *x = <Entry*>memset(mem_alloc_kept(sizeof(Entry)), 0, sizeof(Entry))
     x.owner = e
-    x.heap = old.heap
-    x.db = old.db
-    x.expiring = old.expiring
-    if x.heap:
-        k.deadlines.heap[x.heap - 1].entry = x
-    under_at(e)[0] = <uint64_t>x
-    mem_free(old)
+    x.db = <uint16_t>db
     return x
 
 
 cdef void part_deadline(Kernel *k, Element *e) noexcept nogil:
     """Before a change of key e's value or deadline: what is joint gets a write of its own."""
-    cdef DeadlineRoom room
-    cdef Entry *x = element_entry(e)
-    if x == NULL or not x.joint:
+    cdef int64_t at
+    cdef Entry *x
+    if not is_joint(e):
         return
-    deadline_cell(e, &room)
-    x = replace_entry(k, e, sizeof(Entry))
-    cell_add_write(&x.deadline, room.write.dot, room.write.stamp, room.write.actor, W_NUMBER,
-                   span(<const char*>&room.at, sizeof(room.at)))
+    at = joint_deadline(k, e)
+    x = entry_new(e, joint_db(e))
+    x.heap = <uint32_t>(under_at(e)[0] >> 32)
+    x.expiring = 1
+    joint_item(k, e).of = <uint64_t>x
+    under_at(e)[0] = <uint64_t>x
+    cell_add_write(&x.deadline, e.dot, e.stamp, dot_slot(e.dot), W_NUMBER,
+                   span(<const char*>&at, sizeof(at)))
 
 
-cdef inline int may_be_joint(const Element *e, uint64_t dot, uint64_t stamp, uint16_t actor,
-                             int64_t at) noexcept nogil:
+cdef inline int may_be_joint(Kernel *k, const Element *e, uint64_t dot, uint64_t stamp,
+                             uint16_t actor, int64_t at) noexcept nogil:
     """A deadline write: is it that of e's plain value, but for what it says?"""
     return (e.meta & E_PLAIN and e.dot == dot and e.stamp == stamp and dot_slot(dot) == actor
-            and at != 0)
-
-
-cdef Entry *join_deadline(Kernel *k, Element *e) noexcept nogil:
-    """After it, and the reverse. Returns the Entry of e."""
-    cdef Entry *x = element_entry(e)
-    cdef Write *w
-    cdef int64_t at
-    if x.joint or x.held.collections != NULL:
-        return x
-    w = x.deadline.writes
-    if w == NULL or w.next != NULL:
-        return x
-    memcpy(&at, write_value(w), sizeof(at))
-    if not may_be_joint(e, w.dot, w.stamp, w.actor, at):
-        return x
-    mem_free(w)
-    x = replace_entry(k, e, JOINT_ENTRY)
-    x.joint = 1
-    x.held.at = at
-    return x
+            and 0 < at < <int64_t>1 << 62 and k.deadlines.grace < LATE_MOST)
 
 
 # ---- cells ---------------------------------------------------------------------------------------
 
 cdef void lone_count(Element *e, Count *t) noexcept nogil:
-    """The counter entry of a lone one."""
-    cdef const Lone *x = element_lone(e)
+    cdef Lone x = lone_of(e)
     memset(t, 0, sizeof(Count))
     t.actor = dot_slot(x.dot)
     t.seq = dot_seq(x.dot)
@@ -311,11 +332,13 @@ cdef int may_be_lone(const Cell *c) noexcept nogil:
             and t.total.more == NULL and not t.wide and t.run_index <= 0xffff)
 
 
-cdef inline void lone_put(Element *e, uint64_t dot, uint64_t run_seq, uint32_t run_index,
+cdef inline Lone lone_new(uint64_t dot, uint64_t run_seq, uint32_t run_index,
                           int64_t total) noexcept nogil:
-    element_lone(e).dot = dot
-    element_lone(e).run = run_seq << 16 | run_index
-    element_lone(e).total = total
+    cdef Lone x
+    x.dot = dot
+    x.run = run_seq << 16 | run_index
+    x.total = total
+    return x
 
 
 cdef Cell *cell_of(Element *e, LoneRoom *room) noexcept nogil:
@@ -490,7 +513,7 @@ cdef int field_int(Kernel *k, Element *e, int64_t *out) noexcept nogil:
     if e.meta & E_PLAIN:
         return WHOLE if parse_int64(element_value(e), element_vlen(e), out) else NO_NUMBER
     if is_lone(e):
-        out[0] = element_lone(e).total
+        out[0] = lone_of(e).total
         return WHOLE
     r = element_reading(k, e)
     if r.dot and next_count(&r, NULL) == NULL:

@@ -51,15 +51,15 @@ cdef inline int may_evict(Kernel *k, uint32_t db, Element *e) noexcept nogil:
 
 cdef Element *draw(Kernel *k, uint32_t *db) noexcept nogil:
     """A random element of those that the policy looks at: one with a deadline, or any."""
-    cdef Entry *x
+    cdef HeapItem *item
     cdef uint64_t all = 0, at
     cdef uint32_t i
     if k.eviction.policy & EVICT_VOLATILE:
         if k.deadlines.n == 0:
             return NULL
-        x = k.deadlines.heap[(next_random(&k.seed) >> 32) * k.deadlines.n >> 32].entry
-        db[0] = x.db
-        return x.owner
+        item = &k.deadlines.heap[(next_random(&k.seed) >> 32) * k.deadlines.n >> 32]
+        db[0] = item_db(item)
+        return item_owner(item)
     for i in range(DATABASES):
         all += table_count(&k.db[i].table) if i != SYSTEM_DB else 0
     at = (next_random(&k.seed) >> 32) * all >> 32

@@ -428,7 +428,7 @@ cdef void give_element(Giving *g, int sort, Element *e, uint32_t db) noexcept no
     add_number(&g.tail, 7, flags)
     add_number(&g.tail, 8, db)
     if e.meta & E_ENTRY:
-        give_deadlines(g, deadline_cell(e, &room))
+        give_deadlines(g, deadline_cell(g.k, e, &room))
     if c != NULL:
         give_counters(g, c)
     if patches != NULL:

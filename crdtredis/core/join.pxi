@@ -900,8 +900,9 @@ cdef void tidy_key(Joining *j, Element *e) noexcept nogil:
     was_live = element_live(e)
     if e.meta & E_VALUE and not e.meta & E_NAMED:
         e = texts_join(j, j.db, open_cell(k, &d.table, e), &theirs, NULL)
-    if element_entry(e) != NULL and not e.meta & E_DEADLINE_NAMED:
+    if not e.meta & E_DEADLINE_NAMED:
         part_deadline(k, e)
+    if element_entry(e) != NULL and not e.meta & E_DEADLINE_NAMED:
         cell_join(j, &d.counted, &element_entry(e).deadline, &theirs)
     if element_held(e) != NULL:
         buffer_add(&j.large, &n, sizeof(n))

@@ -39,25 +39,18 @@ cdef inline Order *order_of(Collection *c) noexcept nogil:
 cdef inline uint64_t *list_recent(Collection *c) noexcept nogil:
     return <uint64_t*>(<char*>c + sizeof(Collection) + sizeof(Order))
 
-cdef union Held:
-    # What the key holds beside a string, nearly always one collection and never an empty one. It
-    # hangs at the element where there is no Entry (core/element.pxi).
-    Collection *collections
-    int64_t at              # of a joint Entry: the deadline, not 0
-
-# What a key has that has a deadline, or whose fields have. A joint one ends after `held`: the only
-# deadline write is that of the op that wrote the plain value, with its dot and stamp
-# (core/deadline.pxi).
+# What a key has that has a deadline of its own, or whose fields have.
 cdef struct Entry:
     Element *owner
     uint32_t heap           # place in the deadline heap + 1; 0: not in it
     uint16_t db
     uint8_t expiring        # counted in its database: 1: in `expiring`, 2: in `subexpiring`
-    uint8_t joint
-    Held held
+    # What the key holds beside a string, nearly always one collection and never an empty one. It
+    # hangs at the element where there is no Entry (core/element.pxi).
+    Collection *collections
     Cell deadline           # register of absolute ms (W_NUMBER writes)
 
-# Where the deadline's cell of a joint Entry is made up for who reads it.
+# Where the cell of a joint deadline (core/element.pxi) is made up for who reads it.
 cdef struct DeadlineRoom:
     Cell cell
     Write write
@@ -74,7 +67,7 @@ cdef struct Database:
 
 cdef struct HeapItem:
     int64_t at              # ms: when this replica should look at the key
-    Entry *entry
+    uint64_t of             # an Entry, or, with its lowest bit set, the element of a joint deadline
 
 # A key somebody WATCHes or waits for; version grows with every effect on it, local or remote.
 cdef struct Watch:

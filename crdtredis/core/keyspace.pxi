@@ -21,14 +21,12 @@ cdef Element *open_collections(Kernel *k, uint32_t db, Element *e) noexcept nogi
 
 
 cdef Element *open_entry(Kernel *k, uint32_t db, Element *e) noexcept nogil:
-    """Key e with an Entry that is not joint."""
+    """Key e with an Entry."""
     cdef Entry *x
     e = open_collections(k, db, e)
     if element_entry(e) == NULL:
-        x = entry_new(sizeof(Entry))
-        x.owner = e
-        x.held.collections = element_held(e)
-        x.db = <uint16_t>db
+        x = entry_new(e, db)
+        x.collections = element_held(e)
         under_at(e)[0] = <uint64_t>x
     return e
 
@@ -55,9 +53,10 @@ cdef void key_free(Kernel *k, Element *e) noexcept nogil:
         c = next
     if x != NULL:
         heap_remove(k, x)
-        if not x.joint:
-            cell_free(&x.deadline)
+        cell_free(&x.deadline)
         mem_free(x)
+    elif is_joint(e):
+        joint_remove(k, e)
     element_free(e)
 
 
@@ -73,6 +72,7 @@ cdef Element *reencode(Kernel *k, Table *t, size_t *live, Element *e, int was_li
     cdef Entry *x = element_entry(e)
     cdef Span value = element_content(e)
     cdef Cell c
+    cdef Lone lone
     cdef Write *w = NULL
     cdef int was_cell = e.meta & E_CELL
     if flags & E_CELL:
@@ -88,14 +88,16 @@ cdef Element *reencode(Kernel *k, Table *t, size_t *live, Element *e, int was_li
         else:
             w = NULL
             if may_be_lone(&c):
-                flags = (flags & ~<uint32_t>E_CELL) | E_LONE
+                lone = lone_new(make_dot(c.counts.actor, c.counts.seq), c.counts.run_seq,
+                                c.counts.run_index, c.counts.total.whole)
+                flags = (flags & ~<uint32_t>E_CELL) | lone_flags(lone)
     if flags & E_ENTRY:
         drop_empty_collections(k, e)
-        if (x != NULL and not x.joint and cell_empty(&x.deadline)
+        if (x != NULL and cell_empty(&x.deadline)
                 and element_collection(k, e, T_DEADLINES) == NULL):
             close_entry(k, e)
             x = NULL
-        if x == NULL and element_held(e) == NULL:
+        if x == NULL and element_held(e) == NULL and not is_joint(e):
             flags &= ~<uint32_t>E_ENTRY
     if flags & (E_VALUE | E_ENTRY) == 0:
         live[0] -= was_live
@@ -111,11 +113,10 @@ cdef Element *reencode(Kernel *k, Table *t, size_t *live, Element *e, int was_li
             e.stamp = w.stamp
             mem_free(w)
         elif was_cell and is_lone(e):
-            lone_put(e, make_dot(c.counts.actor, c.counts.seq), c.counts.run_seq,
-                     c.counts.run_index, c.counts.total.whole)
+            lone_put(e, lone)
             count_free(c.counts)
     if x != NULL:
-        heap_place(k, join_deadline(k, e))
+        join_deadline(k, e)
     live[0] += element_live(e) - was_live
     return e
 
@@ -291,7 +292,7 @@ cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil:
     if e.meta & E_CELL:
         n += cell_memory(element_cell(e))
     if x != NULL:
-        n += mem_size(x) + (0 if x.joint else cell_memory(&x.deadline))
+        n += mem_size(x) + cell_memory(&x.deadline)
     while c != NULL:
         n += mem_size(c) + table_memory(&c.table) + types[c.type].memory(c)
         c = c.next
@@ -348,7 +349,9 @@ cdef void free_key(Kernel *k, Element *e) noexcept nogil:
         else:
             collection_free(c)
         c = next
-    if e.meta & E_ENTRY:
+    if is_joint(e):
+        under_at(e)[0] = 1
+    elif e.meta & E_ENTRY:
         element_put_collections(e, NULL)
     key_free(k, e)
 

@@ -589,16 +589,18 @@ cdef class Replica:
         cdef uint32_t i = <uint32_t>(k.now % step)
         cdef int64_t n = 0
         cdef double sum = 0
+        cdef Element *e
         cdef size_t expiring = k.db[db].expiring
         if db < SYSTEM_DB:
             expiring += k.db[HOME_DB + db].expiring
         if expiring == 0:
             return 0, 0
         while i < k.deadlines.n:
-            if (shown_db(k.deadlines.heap[i].entry.db) == db
-                    and k.deadlines.heap[i].entry.expiring & 1):
+            e = item_owner(&k.deadlines.heap[i])
+            if shown_db(item_db(&k.deadlines.heap[i])) == db and (
+                    is_joint(e) or element_entry(e).expiring & 1):
                 n += 1
-                sum += <double>max(key_deadline(k, k.deadlines.heap[i].entry.owner) - k.now, 0)
+                sum += <double>max(key_deadline(k, e) - k.now, 0)
             i += step
         return expiring, <int64_t>(sum / n) if n else 0
 
@@ -683,7 +685,7 @@ cdef class Replica:
             out["hides"] = bool(key_visible(&self.k, key_in(&self.k, db, span(key, len(key)))))
         self.describe_value(e, out)
         if e.meta & E_ENTRY:
-            deadline = deadline_cell(e, &room)
+            deadline = deadline_cell(&self.k, e, &room)
             if deadline != NULL:
                 self.describe(deadline, out["deadlines"], None)
             c = element_collections(&self.k, e)

@@ -17,9 +17,10 @@ cdef enum:
     E_CELL = 2              # a Cell: writes and counter entries
     # the same bit without E_PLAIN: a single counter entry of whole numbers, in the Cell's place
     E_LONE = 16
+    E_WIDE = 8              # E_LONE only: its numbers take 24 bytes, not 16
     E_VALUE = 19            # of a key: it has something of its own, beside collections
-    # keyspace only: before the key stands a pointer to an Entry, or one with its lowest bit set, to
-    # the first Collection
+    # keyspace only: before the key stands a word, a pointer to what it holds beside a string, or
+    # what is held of a deadline (core/element.pxi)
     E_ENTRY = 4
     # E_PLAIN only: the write was a SET, which cleared the key's deadline at its stamp
     E_CLEARS = 8
@@ -42,7 +43,7 @@ cdef enum:
     KEY_SHORT_VLEN = 524287
 
 # One allocation: lengths to meta; of E_PLAIN dot and stamp, of E_CELL a Cell in their place, of
-# E_LONE a Lone; of E_ENTRY the pointer; key, [value]. That of a short one begins behind the
+# E_LONE a Lone; of E_ENTRY the word; key, [value]. That of a short one begins behind the
 # lengths, and the pointer to it that many bytes before it.
 cdef struct Element:
     uint32_t long_klen      # see element_klen and element_vlen
@@ -75,8 +76,10 @@ cdef struct Table:
 ctypedef void (*TableVisit)(void *arg, Element *e) noexcept nogil
 
 cdef inline size_t element_before_key(uint32_t flags) noexcept nogil:
-    return 16 + (16 if flags & (E_PLAIN | E_CELL) else 32 if flags & E_LONE else 0) - (
-            8 if flags & E_BARE else 0) + (8 if flags & E_ENTRY else 0)
+    return 16 + (16 if flags & (E_PLAIN | E_CELL | E_LONE) else 0) + (
+            8 if flags & E_ENTRY else 0) - (
+            8 if flags & (E_PLAIN | E_BARE) == E_PLAIN | E_BARE else 0) + (
+            8 if flags & (E_PLAIN | E_LONE | E_WIDE) == E_LONE | E_WIDE else 0)
 
 cdef inline int is_lone(const Element *e) noexcept nogil:
     return e.meta & (E_PLAIN | E_LONE) == E_LONE

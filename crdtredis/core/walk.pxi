@@ -34,7 +34,7 @@ cdef int key_cells(Walk *w) noexcept nogil:
         if w.key.meta & E_VALUE:
             walk_element(w, w.key)
             return 1
-    deadline = deadline_cell(w.key, &w.room) if w.stage == 1 else NULL
+    deadline = deadline_cell(w.k, w.key, &w.room) if w.stage == 1 else NULL
     w.is_deadline = deadline != NULL
     w.stage = 2
     if w.is_deadline:
