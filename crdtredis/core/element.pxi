@@ -222,10 +222,18 @@ cdef Element *key_new(Kernel *k, Table *t, Span name) noexcept nogil:
     return e
 
 
+cdef inline void element_moved(Kernel *k, Element *e) noexcept nogil:
+    """Tells what refers to key e where it is now."""
+    if is_joint(e):
+        joint_item(k, e).of = <uint64_t>e | 1
+    elif element_entry(e) != NULL:
+        element_entry(e).owner = e
+
+
 cdef Element *element_convert(Kernel *k, Table *t, Element *e, uint32_t flags,
                               Span value) noexcept nogil:
-    """e in another encoding, at the same place of t. Pointer and cell go along where both encodings
-    have them; `value` (which may lie in e) is copied for E_PLAIN."""
+    """e in another encoding, at the same place of t. Its word and cell go along where both
+    encodings have them; `value` (which may lie in e) is copied for E_PLAIN."""
     cdef Element *x = element_new(k, element_name(e), e.hash, flags | (e.meta & E_MEMBER), value.n)
     if not x.meta & E_MEMBER:
         x.meta = flags | (e.meta & ~<uint32_t>0xff)
@@ -235,10 +243,7 @@ cdef Element *element_convert(Kernel *k, Table *t, Element *e, uint32_t flags,
     copy_span(element_value(x), value)
     if flags & e.meta & E_ENTRY:
         under_at(x)[0] = under_at(e)[0]
-        if is_joint(x):
-            joint_item(k, x).of = <uint64_t>x | 1
-        elif element_entry(x) != NULL:
-            element_entry(x).owner = x
+        element_moved(k, x)
     if flags & e.meta & E_CELL:
         element_cell(x)[0] = element_cell(e)[0]
     if is_lone(x) and is_lone(e):

@@ -153,6 +153,28 @@ def test_a_counter_of_one_process_takes_as_little_as_a_number(ab, key):
 
 
 @pytest.mark.parametrize("key", ADDS)
+@pytest.mark.parametrize("edge", [(1 << 23) - 1, -(1 << 23), (1 << 53) - 1])
+def test_a_counter_of_one_process_outgrows_its_room(ab, key, edge):
+    """Of 24 bits of total, and of 8 for the place of its first increment in an op."""
+    (name, after, read), (a, b) = ADDS[key], ab
+    a("MULTI")
+    for i in range(300):
+        a("INCR", i)
+    a(*name, edge, *after)
+    a("EXEC")
+    if key == "k":
+        assert a.replica.inspect(0, b"k")["counter_entries"][0]["run"][1] == 300
+    for step in 1, -1, -1, 1:
+        assert int(both(ab, *read)) == edge
+        assert a.replica.inspect(0, key.encode()) == b.replica.inspect(0, key.encode())
+        a(*name, step, *after)
+        edge += step
+    b("DEL", key)
+    a(*name, 7, *after)
+    assert both(ab, *read) == b"8"         # with the last 1, which b had not seen
+
+
+@pytest.mark.parametrize("key", ADDS)
 def test_an_increment_beside_a_removal_of_the_counter_of_one_process(ab, key):
     (name, after, read), (a, b) = ADDS[key], ab
     one_of_it = {"k": ["GETDEL", "k"], "h": ["HDEL", "h", "f"], "z": ["ZREM", "z", "m"]}[key]
