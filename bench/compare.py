@@ -208,6 +208,92 @@ def memory(a):
           ["what", *names, "ours", "to the best"], rows)
 
 
+# One command of a kind, by its number; each begins with what has to be there.
+FIVE_NAMES = [b"member:%d" % j for j in FIVE]
+LOGGED = {
+    "SET": lambda i: (b"SET", b"key:%012d" % i, b"%032d" % i),
+    "SET, EX": lambda i: (b"SET", b"key:%012d" % i, b"%032d" % i, b"EX", b"100"),
+    "INCR": lambda i: (b"INCR", b"counter"),
+    "HINCRBY": lambda i: (b"HINCRBY", b"hash", b"field", b"1"),
+    "EXPIRE": lambda i: (b"EXPIRE", b"key:%012d" % i, b"100"),
+    "DEL": lambda i: (b"DEL", b"key:%012d" % i),
+    "LPUSH": lambda i: (b"LPUSH", b"list", b"%032d" % i),
+    "RPUSH of 5": lambda i: (b"RPUSH", b"list", *(b"%032d" % i for _ in FIVE)),
+    "LPOP": lambda i: (b"LPOP", b"list"),
+    "SADD": lambda i: (b"SADD", b"set", b"member:%012d" % i),
+    "SADD of 5": lambda i: (b"SADD", b"set:%d" % i, *FIVE_NAMES),
+    "HSET": lambda i: (b"HSET", b"hash:%d" % i, b"field", b"%032d" % i),
+    "HSET of 5": lambda i: (b"HSET", b"hash:%d" % i, *(x for n in FIVE_NAMES for x in (n, b"v"))),
+    "ZADD": lambda i: (b"ZADD", b"zset", b"%d" % i, b"member:%012d" % i),
+    "ZADD of 5": lambda i: (b"ZADD", b"zset:%d" % i,
+                            *(x for n in FIVE_NAMES for x in (b"%d" % i, n))),
+    "ZINCRBY": lambda i: (b"ZINCRBY", b"zset", b"1.5", b"member:%012d" % i),
+    "APPEND of 100 to 1 MiB": lambda i: (b"APPEND", b"large", b"x" * 100),
+    "SETRANGE of 100 in 1 MiB": lambda i: (b"SETRANGE", b"large", b"%d" % (i * 331), b"y" * 100),
+    "SETBIT in 1 MiB": lambda i: (b"SETBIT", b"large", b"%d" % (i * 2654435 % (8 << 20)), b"1"),
+}
+# Of a million members, or as many as --keys-in-memory.
+LINEAR = {
+    "RENAME set": ("RENAME", "set", "other"), "COPY zset": ("COPY", "zset", "copy"),
+    "MOVE hash": ("MOVE", "hash", 1), "SUNIONSTORE": ("SUNIONSTORE", "union", "other"),
+    "ZUNIONSTORE": ("ZUNIONSTORE", "zunion", 1, "zset"),
+    "SORT STORE": ("SORT", "list", "STORE", "sorted"), "RENAME list": ("RENAME", "list", "moved"),
+}
+
+
+def logged_bytes(server: Process) -> int:
+    """Of the log, when it grows no more."""
+    size = -1
+    while True:
+        rows = dict(r.split(":", 1) for r in server("INFO", "persistence").decode().split("\r\n")
+                    if ":" in r)
+        if size == (size := int(rows["aof_current_size"])):
+            return size
+        time.sleep(0.3)
+
+
+def log(a):
+    """Bytes of log per command, one client without a pipeline; of large strings fewer commands."""
+    rows = []
+    servers = [*(make().start() for make in others()), ours(compaction_threshold=1_000_000)]
+    for s in servers:
+        s("SET", "large", b"x" * (1 << 20))
+    for what, command in LOGGED.items():
+        n = 200 if "MiB" in what else 2000
+        used = []
+        for s in servers:
+            before = logged_bytes(s)
+            with s.connect() as c:
+                for i in range(n):
+                    c(*command(i))
+            used.append((logged_bytes(s) - before) / n)
+        rows.append([what, *used, used[-1] / min(used[:-1])])
+    table("Log: bytes per command", ["command", *(s.name for s in servers), "to the least"], rows)
+
+
+def linear(a):
+    """Commands that read or write all members: server CPU, log beside the payload of DUMP."""
+    rows = []
+    n = a.keys_in_memory
+    servers = [*(make().start() for make in others()), ours(compaction_threshold=1_000_000)]
+    for s in servers:
+        for what in ("set members", "sorted set members", "hash fields", "list elements"):
+            fill(s, n, what)
+    for name, command in LINEAR.items():
+        times, used = [], []
+        for s in servers:
+            cpu, size = s.cpu_seconds(), logged_bytes(s)
+            s(*command)
+            grown = logged_bytes(s) - size
+            times.append((s.cpu_seconds() - cpu) / n * 1e9)
+            used.append(grown / n)
+        rows.append([name, *times, times[-1] / min(times[:-1]), *used])
+    names = [s.name for s in servers]
+    table(f"{n} members: server CPU in ns per member, bytes of log per member",
+          ["command", *(f"{x}, ns" for x in names), "by the best", *(f"{x}, bytes" for x in names)],
+          rows)
+
+
 def start(a):
     """From a million strings on disk."""
     n = a.keys_in_memory
@@ -678,8 +764,9 @@ def program(a):
           [[Path(executable()[0]).name, size, statistics.median(times)]])
 
 
-SECTIONS = {f.__name__: f for f in (pipelined, unpipelined, large, memory, start, busy, lag, idle,
-                                    peers, catchup, growth, pubsub, scripts, fullsync, program)}
+SECTIONS = {f.__name__: f for f in (pipelined, unpipelined, large, memory, log, linear, start, busy,
+                                    lag, idle, peers, catchup, growth, pubsub, scripts, fullsync,
+                                    program)}
 
 
 def main() -> int:
