@@ -421,7 +421,8 @@ class Server:
             if not self.config.peer_urls and not self.replica.system_hash(MEMBERS):
                 self.executor.give(Mode.ALL, [])        # there is nobody else
             else:
-                self.replica.set_members(None, False)   # there may be somebody of an older version
+                # there may be somebody of an older version: see knows_patches
+                self.replica.set_members(None, not self._logged)
             self.executor.loading = False
         yield False
 
@@ -767,7 +768,7 @@ class Server:
     def _agree(self) -> None:
         """On processes that have ended, and on what has to be remembered for whom."""
         if self._sync is not None:
-            known = (self._sync.replicas_there(), self._sync.knows_patches(),
+            known = (self._sync.replicas_there(), self._sync.knows_patches(not self._logged),
                      self.replica.stats()["actors"])
             if known != self._known:
                 self._known = known

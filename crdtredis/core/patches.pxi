@@ -49,17 +49,18 @@ cdef inline size_t with_slack(size_t n, size_t had) noexcept nogil:
 
 
 cdef void element_resize(Bytes *b, size_t n) noexcept nogil:
-    """The value of b.e, whose lengths may need more room, or less, then."""
+    """The value of b.e. Only one that grows may stand elsewhere afterwards, so who undoes and acts
+    again need not look it up: what was long is held as what is long."""
     cdef Table *t = &b.k.db[b.db].table
     cdef Element *e = b.e
     cdef size_t klen = element_klen(e), had = element_vlen(e), begin = element_begin(e)
     cdef size_t before = element_before_key(e.meta) - begin + klen
     cdef Buffer value
     cdef char *p
-    if (begin != 0) != are_short(e.meta, klen, n):
+    if begin and not are_short(e.meta, klen, n):
         memset(&value, 0, sizeof(Buffer))
         buffer_need(&value, n + 1)
-        memcpy(value.p, element_value(e), min(n, had))
+        memcpy(value.p, element_value(e), had)
         b.e = element_convert(b.k, t, e, e.meta & 0xff, span(value.p, n))
         buffer_free(&value)
         return
@@ -69,9 +70,11 @@ cdef void element_resize(Bytes *b, size_t n) noexcept nogil:
             b.e = <Element*>(p - begin)
             table_swap(t, e, b.e)
             e = b.e
-            if element_entry(e) != NULL:
-                element_entry(e).owner = e
-    element_put_lengths(e, klen, n)
+            element_moved(b.k, e)
+    if begin:
+        element_put_lengths(e, klen, n)
+    else:
+        e.long_vlen = <uint32_t>n
 
 
 cdef void bytes_resize(Bytes *b, size_t n) noexcept nogil:

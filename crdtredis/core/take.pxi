@@ -4,8 +4,9 @@
 # A piece is looked at whole before any of it is put in: the same functions go over it twice, first
 # to see that all of it is sound, then to act (`act`). What they refuse: what proto/state.proto
 # does not allow, a dot that the giver's clock of that piece does not cover, two writes of one
-# actor at one place (a later one has always observed the earlier), and what no op could have put
-# where it stands. The second pass may stop between two items, and goes on there.
+# actor at one place (a later one has always observed the earlier; only a loose text may stay beside
+# a late one, see core/fold.pxi), and what no op could have put where it stands. The second pass may
+# stop between two items, and goes on there.
 #
 # A stream that another replica sent is looked at to its end before any of it is put in (`looks`),
 # and so are the ops that follow: what is wrong with them is found while nothing has happened yet.
@@ -373,7 +374,8 @@ cdef int take_writes(Taking *t, const StateItem *x, int sort, uint64_t own,
         return -1
     if not value_is_sound(sort, x.value):
         return -1
-    new_at_place(t, index)
+    if not x.flags & ITEM_LOOSE:
+        new_at_place(t, index)
     if to != NULL:
         cell_add_write(to, dot, stamp, dot_slot(dot), W_LOOSE if x.flags & ITEM_LOOSE else
                        W_CLEARS if clears_bit(sort, x.flags & ITEM_KEEPS) else 0, x.value)
@@ -391,7 +393,9 @@ cdef int take_writes(Taking *t, const StateItem *x, int sort, uint64_t own,
         if (take_dot(t, w.actor, w.seq, &dot, &index) < 0
                 or take_stamp(t, sort == SORT_SET or dot == own, w.stamp, w.stamped, &stamp) < 0):
             return -1
-        if not new_at_place(t, index) or w.loose and (loose or sort != SORT_KEY or not w.keeps):
+        if w.loose and (loose or sort != SORT_KEY or not w.keeps):
+            return -1
+        if not w.loose and not new_at_place(t, index):
             return -1
         loose |= w.loose
         if to != NULL:

@@ -391,11 +391,16 @@ class Service:
         return members | {r for r in list(self.sessions.by_replica)
                           if not removed(r)} if members else None
 
-    def knows_patches(self) -> bool:
+    def knows_patches(self, new: bool) -> bool:
         """Does every replica that there is, or may be, understand changes of strings
-        (core/patches.pxi)? One that was never met is taken for older. From any thread. Once one was
-        made that no longer matters (Replica.set_members)."""
+        (core/patches.pxi)? One that was never met is taken for older, but by a replica that began
+        with nothing (new), before it has what the others have: of a string it would write the piece
+        alone, in place of all of it. From any thread. Once one was made that no longer matters
+        (Replica.set_members)."""
         peers = [p for p in list(self.registry.peers) if p.state != "self"]
+        if new:
+            return (not self.sessions.older_than(PATCHES_SINCE)
+                    and all(p.speaks >= PATCHES_SINCE for p in peers if p.speaks))
         met = {p.replica for p in peers if p.speaks >= PATCHES_SINCE}
         met |= {s.replica for s in list(self.sessions.by_replica.values())
                 if s.speaks >= PATCHES_SINCE}

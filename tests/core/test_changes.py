@@ -77,6 +77,22 @@ def same(nodes: list[Node], want, key="k") -> None:
     assert [n.replica.patches[1:3] for n in nodes] == [(0, 0)] * len(nodes)
 
 
+def test_a_text_that_is_undone_stays_where_it_is():
+    """Though with what is undone its lengths take more room."""
+    nodes = a, b = cluster("ab")
+    for i in range(20):
+        a("SET", i, b"x" * (524_280 + i), "EX", 100)
+    exchange(*nodes)
+    a.replica.now += 10
+    for i in range(20):
+        a("APPEND", i, b"a" * 100)
+        b("APPEND", i, b"b")
+    exchange(*nodes)
+    for i in range(20):
+        same(nodes, b"x" * (524_280 + i) + b"b" + b"a" * 100, i)
+        assert a("TTL", i) == b("TTL", i) == 100
+
+
 def test_contract():
     nodes = a, b = cluster("ab")
     a("SETBIT", "k", 7, 1)
@@ -212,6 +228,37 @@ def test_lost_tail():
     exchange(a, c, late)
     assert {n("GET", "k") for n in (a, c, late)} == {b"\x20"}
     assert len({n.replica.digest() for n in (a, c, late)}) == 1
+
+
+def test_a_late_set_beside_a_text_of_its_own_actor_is_given_and_taken():
+    """What was refused: until such a key is written anew it has two writes of one actor."""
+    a, b, c = nodes = cluster("abc")
+    a("SETBIT", "other", 1, 1)
+    exchange(*nodes)
+    c.replica.fold()
+    late = Node("b", "abc", epoch=2)
+    late("APPEND", "k", "x")
+    for n in (a, c):
+        n.take(late), n.hear(late)
+    c.hear(a)
+    c.replica.fold()
+    late("SET", "k", "v")
+    c.take(late)
+    assert c.replica.patches[1:3] == (0, 1) and len(c.replica.inspect(0, b"k")["writes"]) == 2
+    walk, messages = StateWriter(c.replica), []
+    while record := walk.next():
+        messages.append(payload(record))
+    back = Replica("c", 2, seed=2)
+    back.recovering = True
+    reader = StateReader(back)
+    for message in messages:
+        reader.take(message)
+    back.recovering = False
+    back.check()
+    assert back.digest() == c.replica.digest()
+    d = Node("d", "abcd")
+    join(d.replica, messages)
+    assert d.replica.digest() == c.replica.digest() and d("GET", "k") == b"v"
 
 
 def test_a_member_that_is_away_holds_back():

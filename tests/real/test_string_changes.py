@@ -4,6 +4,8 @@ import random
 import threading
 import time
 
+import pytest
+
 from tests.real.cluster import Server, until
 from tests.real.test_crash import newest_segment
 from tests.respclient import ReplyError
@@ -145,3 +147,25 @@ def test_a_change_of_a_long_string_is_small_everywhere(cluster):
     late("SETBIT", "k", 1, 1)
     c.sync()
     assert {s("GETBIT", "k", 1) for s in c} == {1}
+
+
+@pytest.mark.parametrize("synchronized", [True, False])
+def test_a_new_replica_changes_what_is_there(cluster, synchronized):
+    """Also before it has met anybody."""
+    c = changing(cluster(2))
+    for i in range(20):
+        c[i % 2]("APPEND", "k", f"<{i:02}>")
+    c.sync()
+    late = Server("z", [s.address for s in c], sync_interval="200ms", retry_interval="50ms").start()
+    c.servers.append(late)
+    if synchronized:
+        assert late("CRDT.SYNC", 20_000)[3] == []       # unreachable
+        assert late("APPEND", "k", "<z>") == 83
+    else:
+        late("APPEND", "k", "<z>")
+    c.sync()
+    c.assert_converged()
+    pieces = sorted(b"<%02d>" % i for i in range(20))
+    for s in c:
+        found = [p + b">" for p in s("GET", "k").split(b">")[:-1]]
+        assert found[-1] == b"<z>" and sorted(found[:-1]) == pieces

@@ -4,6 +4,7 @@ what stands in the way must be seen and must pass."""
 import asyncio
 import random
 import time
+from functools import partial
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
@@ -145,26 +146,27 @@ async def test_a_caller_of_an_older_version_counts_until_it_is_silent():
 
 
 def test_who_knows_patches():
-    """All whom one may send an op to; one that was never met counts as older."""
+    """All whom one may send an op to; one that was never met counts as older, but for
+    a replica that began with nothing."""
     def peer(replica, speaks, state="up"):
         return SimpleNamespace(replica=replica, url="http://x", speaks=speaks, state=state)
 
     registry = SimpleNamespace(peers=[peer("a", 0, "self")], members=SimpleNamespace(own="a"))
     sessions = SimpleNamespace(by_replica={}, older_than=lambda version: "")
-    service = SimpleNamespace(registry=registry, sessions=sessions,
-                              members_there=lambda: {"a", "b"})
-    assert not Service.knows_patches(service)
+    knows = partial(Service.knows_patches, SimpleNamespace(
+        registry=registry, sessions=sessions, members_there=lambda: {"a", "b"}))
+    assert (knows(False), knows(True)) == (False, True)
     registry.peers.append(peer("b", SPEAKS))
-    assert Service.knows_patches(service)
+    assert (knows(False), knows(True)) == (True, True)
     registry.peers.append(peer("", 0, "connecting"))
-    assert not Service.knows_patches(service)
+    assert (knows(False), knows(True)) == (False, True)
     registry.peers[1:] = [peer("b", SPEAKS - 1)]
-    assert not Service.knows_patches(service)
+    assert (knows(False), knows(True)) == (False, False)
     registry.peers[1:] = []
     sessions.by_replica["b"] = SimpleNamespace(replica="b", speaks=SPEAKS)
-    assert Service.knows_patches(service)
+    assert (knows(False), knows(True)) == (True, True)
     sessions.older_than = lambda version: "c"
-    assert not Service.knows_patches(service)
+    assert (knows(False), knows(True)) == (False, False)
 
 
 # ---- what is refused -----------------------------------------------------------------------------
