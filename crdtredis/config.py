@@ -120,6 +120,10 @@ class Config:
             and any(s.secret and config.values[s.name] and config.origin(s.name).startswith("file ")
                     for s in SETTINGS)):
             config._warn_if_open(file)
+        # Redis takes it from its `dir`
+        inside = os.path.join(config.data_dir, config.aclfile)
+        if config.aclfile and not os.path.exists(config.aclfile) and os.path.exists(inside):
+            config.values["aclfile"] = inside
         config._read_secrets(environ or {}, found)
         if (not config.enable_tls and not config.tls_port
                 and (config.tls_cert_file or config.tls_key_file)):

@@ -131,7 +131,8 @@ SETTINGS: tuple[Setting, ...] = (
           "Users, each as its name and rules: `user` lines of a redis.conf.", secret=True,
           flag="user"),
         S("aclfile", Text("a path, or nothing", r"[^\0]*"), "",
-          "File of users, for ACL LOAD and ACL SAVE, in the place of `users`."),
+          "File of users, for ACL LOAD and ACL SAVE, in the place of `users`. A relative path, "
+          "where no such file is, is from the data directory, as in Redis."),
         S("acl_pubsub_default", Choice("resetchannels", "allchannels"), "resetchannels",
           "What new users may listen to and publish on: nothing, or every channel.", live=True),
         S("replicate_acl", Bool(), False,

@@ -98,6 +98,18 @@ def test_what_would_leave_something_open_stops_the_start(tmp_path, line):
     assert "does not start with less than the file asks for" in faults(tmp_path, line)
 
 
+def test_a_file_of_users_that_is_not_here_is_the_data_directorys(tmp_path, monkeypatch):
+    data, here = tmp_path / "data", tmp_path / "here"
+    data.mkdir(), here.mkdir()
+    monkeypatch.chdir(here)
+    text = f"dir {data}\naclfile users.acl\n"
+    assert load(tmp_path, text).aclfile == "users.acl", "nowhere"
+    (data / "users.acl").write_text("")
+    assert load(tmp_path, text).aclfile == f"{data}/users.acl"
+    (here / "users.acl").write_text("")
+    assert load(tmp_path, text).aclfile == "users.acl"
+
+
 def test_users(tmp_path):
     config = load(tmp_path, "user a on\nport 7\nuser b on \"># x\" ~*\naclfile ''\n")
     assert config.users == ("a on", 'b on "># x" ~*') and config.aclfile == ""

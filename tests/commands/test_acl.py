@@ -63,7 +63,9 @@ def test_a_command_is_refused_to_who_has_no_right_to_it(c, name):
     command = name.lower()
     u = user(c, "allkeys", "allchannels", "+@all", f"-{command}")
     reply = u.raw(*arguments(spec)) if "no_auth" not in spec.flags else b""
-    if "container" in spec.flags:       # which is named together with a subcommand
+    if name == "CLIENT|MAINT_NOTIFICATIONS":
+        assert reply.startswith(b"-ERR unknown subcommand 'MAINT_NOTIFICATIONS'")
+    elif "container" in spec.flags:     # which is named together with a subcommand
         assert reply.startswith(b"-ERR") or command_refused("u", command).encode() in reply
     elif "no_auth" not in spec.flags:
         because = "EXECABORT Transaction discarded because of: " * (name == "EXEC")
@@ -426,6 +428,17 @@ def test_log(c):
     assert len(c("ACL", "LOG", 10)) == 2 == len(c("ACL", "LOG", 2)) and c("ACL", "LOG", 0) == []
     c("ACL", "LOG", "RESET")
     assert c("ACL", "LOG") == []
+
+
+def test_what_handshakes_ask_for_is_unknown_to_who_may_not(c):
+    u = user(c, "+get", "~k")
+    assert (u.error("CLIENT", "maint_notifications", "ON")
+            == "ERR unknown subcommand 'maint_notifications'. Try CLIENT HELP.")
+    assert c("ACL", "LOG") == [] and c.executor.users.refused["cmd"] == 0
+    assert "'client|setinfo'" in u.error("CLIENT", "SETINFO", "LIB-NAME", "x")
+    assert len(c("ACL", "LOG")) == 1
+    c("ACL", "SETUSER", "u", "+client|maint_notifications")
+    assert u("CLIENT", "MAINT_NOTIFICATIONS", "OFF") == b"OK"
 
 
 def test_of_the_log_the_last_ten_are_counted_together(c):
