@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("crdtredis.server")
 PEM = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?(CERTIFICATE|CRL)-----(.*?)-----END ", re.S)
+FILE_MAX = 128 << 20                    # bytes of a file of certificates or lists
 ENDS_SOON = 14 * 86400                  # s before the end of a certificate that it is warned of
 LIST_ENDS_SOON = 86400                  # ... of a revocation list
 # what TlsContext calls these, and what opens them
@@ -30,13 +31,18 @@ MORE = "tls_more_certs", "tls_more_certs", "tls_key_file_pass"
 
 
 def check_files(config: Config) -> None:
-    """StartError where OpenSSL would wait for a FIFO, or read a device without end."""
+    """StartError where OpenSSL would wait for a FIFO, or read a device without end, or for long
+    while clients wait."""
     named = [(name, config.values[name])
              for name in ("tls_cert_file", "tls_key_file", "tls_client_cert_file",
                           "tls_client_key_file", "tls_ca_file", "tls_crl_file")]
     for name, path in named + [("tls_more_certs", path) for path in config.tls_more_certs]:
-        if path and os.path.exists(path) and not os.path.isfile(path):
-            raise StartError(f"{name} {path}: expected a file", EXIT_CONFIG)
+        if path and os.path.exists(path):
+            if not os.path.isfile(path):
+                raise StartError(f"{name} {path}: expected a file", EXIT_CONFIG)
+            if os.path.getsize(path) > FILE_MAX:
+                raise StartError(f"{name} {path}: expected at most {FILE_MAX >> 20} MiB",
+                                 EXIT_CONFIG)
 
 
 def http_tls(config: Config) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:

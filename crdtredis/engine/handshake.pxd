@@ -1,7 +1,7 @@
 # When the handshakes of TLS go on, and which end.
 
 # For a connection that was just accepted; 0 without memory.
-cdef int begin_shaking(Connections self, Conn *c) noexcept nogil
+cdef int begin_shaking(Connections self, Conn *c, uint32_t most) noexcept nogil
 # Whether a handshake is under way, or a thread has just ended it.
 cdef int is_shaking(Connections self, Conn *c) noexcept nogil
 # 1: it is over, and the client may be read.

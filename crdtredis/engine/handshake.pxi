@@ -21,14 +21,15 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.time cimport time as unix_time
 
 cdef enum:
-    HANDSHAKES = 1000           # under way at a time
+    HANDSHAKES = 1000           # under way at a time, and half of max_connections at most
     HANDSHAKE_NS = 1_000_000    # of an iteration
     FAILURES = 20               # that are logged in a minute
     MINUTE = 60_000
 
 
-cdef int begin_shaking(Connections self, Conn *c) noexcept nogil:
-    if self.handshakes.n >= HANDSHAKES:
+cdef int begin_shaking(Connections self, Conn *c, uint32_t most) noexcept nogil:
+    """most: of those under way."""
+    if self.handshakes.n >= max(min(HANDSHAKES, most), 1):
         fail_handshake(self, <Conn*>self.handshakes.first.owner,
                        "it made room for others, as the earliest of very many under way")
     c.tls = tls_begin(self.tls.ctx, c.client.fd, c)

@@ -227,7 +227,7 @@ cdef void accept_from(Listeners self, Listener *l) noexcept nogil:
             free(c)
             continue
         add_conn(self, c)
-        if l.is_tls and not begin_shaking(self, c):
+        if l.is_tls and not begin_shaking(self, c, self.limit // 2):
             kill(self, c)
 
 

@@ -405,9 +405,12 @@ def test_a_revoked_certificate_is_refused(server, pem, tmp_path):
     lists.write_text((pem / "foreign.crl").read_text() + (pem / "client.crl").read_text())
     a("CONFIG", "SET", "tls-crl-file", lists)
     assert connects(a, pem, "server") and not connects(a, pem, "client")
+    (tmp_path / "huge").touch()
+    os.truncate(tmp_path / "huge", 1 << 30)
     lists.write_text((pem / "foreign-ca.crt").read_text())
     for path, said in ((lists, "expected revocation lists in PEM format"),
-                       (tmp_path / "absent", "cannot be read"), (tmp_path, "expected a file")):
+                       (tmp_path / "absent", "cannot be read"), (tmp_path, "expected a file"),
+                       (tmp_path / "huge", "expected at most 128 MiB")):
         with pytest.raises(ReplyError, match=f"tls_crl_file.*{said}"):
             a("CONFIG", "SET", "tls-crl-file", path)
     # who brings a certificate of an authority in the lists' file is not let in by that
@@ -741,6 +744,17 @@ def test_who_finds_no_room_is_closed(server, pem):
         assert [a("CLIENT", "KILL", "ID", i) for i in ids if i != me] == [1, 1]
         assert one.socket.recv(1) == b""
     until(lambda: connects(a, pem))
+
+
+def test_handshakes_that_do_not_end_leave_room(server, pem):
+    """Where there are few places they take half of them."""
+    a = server(**flags(pem, max_connections=20, tls_handshake_timeout="100s"))
+    slow = [socket.create_connection(("127.0.0.1", a.settings["tls_port"])) for _ in range(60)]
+    until(lambda: connects(a, pem))
+    assert info(a, "connected_clients") < 20
+    for s in slow:
+        s.close()
+    assert is_well(a, pem)
 
 
 def test_replies_that_nobody_reads(server, pem):
