@@ -62,7 +62,7 @@ MONITORING = ("/metrics", "/stats", AVAILABILITY)       # paths begin so
 PEERS = "/replication/"                 # what lies below is for peers
 SAFE = {"GET", "HEAD"}
 FROM_PAGES = ("Origin", "Sec-Fetch-Site")
-FROM_PROXIES = ("Forwarded", "Via", "X-Forwarded-For", "X-Real-IP")
+FROM_PROXIES = ("forwarded", "via", "x-real-ip", "x-forwarded-", "x-envoy-")  # names begin so
 OURS = ("same-origin", "none")          # of our own page, or typed
 
 
@@ -123,7 +123,7 @@ def is_from_here(request: web.Request) -> bool:
     at = request.transport and request.transport.get_extra_info("sockname")
     remote = request.remote or ""
     return (bool(at) and (remote == at[0] or remote == "::1" or remote.startswith("127."))
-            and not any(h in request.headers for h in FROM_PROXIES))
+            and not any(h.lower().startswith(FROM_PROXIES) for h in request.headers))
 
 
 def is_from_elsewhere(request: web.Request) -> bool:

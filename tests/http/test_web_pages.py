@@ -119,7 +119,8 @@ def test_health_gives_reasons_for_a_token_or_on_this_machine(server):
     s = server(auth_token="open-sesame", metrics_token="look")
     here = {"status": "ok", "reasons": [], "warnings": []}
     assert json.loads(ask(s, "/health")[2]) == here
-    for name in ("X_Forwarded_For", "Forwarded", "Via", "X_Real_IP"):
+    for name in ("X_Forwarded_For", "X_Forwarded_Proto", "X_Envoy_Internal", "Forwarded", "Via",
+                 "X_Real_IP"):
         proxied = {name: "for=192.0.2.1"}
         assert json.loads(ask(s, "/health", **proxied)[2]) == {"status": "ok"}
         for token, found in ("look", here), ("wrong", {"status": "ok"}):
