@@ -241,6 +241,11 @@ LINEAR = {
 }
 
 
+def without_checkpoints() -> list[Process]:
+    """All servers, ours the last; no log shrinks meanwhile."""
+    return [*(make().start() for make in others()), ours(compaction_threshold=1_000_000)]
+
+
 def logged_bytes(server: Process) -> int:
     """Of the log, when it grows no more."""
     size = -1
@@ -255,7 +260,7 @@ def logged_bytes(server: Process) -> int:
 def log(a):
     """Bytes of log per command, one client without a pipeline; of large strings fewer commands."""
     rows = []
-    servers = [*(make().start() for make in others()), ours(compaction_threshold=1_000_000)]
+    servers = without_checkpoints()
     for s in servers:
         s("SET", "large", b"x" * (1 << 20))
     for what, command in LOGGED.items():
@@ -275,7 +280,7 @@ def linear(a):
     """Commands that read or write all members: server CPU, log beside the payload of DUMP."""
     rows = []
     n = a.keys_in_memory
-    servers = [*(make().start() for make in others()), ours(compaction_threshold=1_000_000)]
+    servers = without_checkpoints()
     for s in servers:
         for what in ("set members", "sorted set members", "hash fields", "list elements"):
             fill(s, n, what)

@@ -458,11 +458,24 @@ cdef inline void reply_field(Call *c, const FieldCall *f, uint64_t raw) noexcept
     reply_int(c.reply, signed_field(raw, f.bits) if f.is_signed else <int64_t>raw)
 
 
+cdef int field_call(Call *c, const FieldCall *f, Span v, uint64_t *new) noexcept nogil:
+    """Replies to one part of a BITFIELD, of a string that is v. 1: the field becomes new."""
+    cdef uint64_t old = get_field(v, f.at, f.bits)
+    if f.verb == FIELD_GET:
+        reply_field(c, f, old)
+        return 0
+    if not field_result(f, old, new):
+        reply_null(c.reply)
+        return 0
+    reply_field(c, f, old if f.verb == FIELD_SET else new[0])
+    return new[0] != old
+
+
 cdef void change_fields(Call *c, FieldCall *f, size_t n, int64_t end) noexcept nogil:
     """In place, one after the other. end: bits that the string has then."""
     cdef Element *e
     cdef Span v
-    cdef uint64_t old, new
+    cdef uint64_t new = 0
     cdef size_t i
     cdef int64_t changes = 0
     if not op_room(c.kernel, c.db, n + 1, c.argv[1].n, (n + 1) * (9 + EFFECT_ROOM)):
@@ -476,16 +489,9 @@ cdef void change_fields(Call *c, FieldCall *f, size_t n, int64_t end) noexcept n
     for i in range(n):
         e = key_find(c.kernel, c.db, c.argv[1])
         v = string_view(c.kernel, e) if key_visible(c.kernel, e) else span(b"", 0)
-        old = get_field(v, f[i].at, f[i].bits)
-        if f[i].verb == FIELD_GET:
-            reply_field(c, &f[i], old)
-        elif not field_result(&f[i], old, &new):
-            reply_null(c.reply)
-        else:
-            reply_field(c, &f[i], old if f[i].verb == FIELD_SET else new)
-            if new != old:
-                write_field(c, e, v, f[i].at, f[i].bits, new)
-                changes += 1
+        if field_call(c, &f[i], v, &new):
+            write_field(c, e, v, f[i].at, f[i].bits, new)
+            changes += 1
     if changes:
         c.changes = changes            # the growing beside them is none to Redis
 
@@ -494,7 +500,7 @@ cdef void bitfield_calls(Call *c, FieldCall *f, size_t n, int writable) noexcept
     cdef Element *e
     cdef Span v
     cdef Buffer b
-    cdef uint64_t old, new
+    cdef uint64_t new = 0
     cdef int64_t end = 0
     cdef size_t i
     cdef int found, changed = 0
@@ -519,16 +525,9 @@ cdef void bitfield_calls(Call *c, FieldCall *f, size_t n, int writable) noexcept
         v = span(b.p, b.n)
     reply_array(c.reply, n)
     for i in range(n):
-        old = get_field(v, f[i].at, f[i].bits)
-        if f[i].verb == FIELD_GET:
-            reply_field(c, &f[i], old)
-        elif not field_result(&f[i], old, &new):
-            reply_null(c.reply)
-        else:
-            reply_field(c, &f[i], old if f[i].verb == FIELD_SET else new)
-            if new != old:
-                put_field(<uint8_t*>b.p, f[i].at, f[i].bits, new)
-                changed = 1
+        if field_call(c, &f[i], v, &new):
+            put_field(<uint8_t*>b.p, f[i].at, f[i].bits, new)
+            changed = 1
     if changed:
         string_set(c.kernel, c.db, c.argv[1], e, v, 1)
     buffer_free(&b)

@@ -370,7 +370,8 @@ def client_reply(session, argv):
 
 
 @subcommand("MAINT_NOTIFICATIONS <ON [moving-endpoint-type <internal-ip | internal-fqdn | "
-            "external-ip | external-fqdn | none>] | OFF>", arity=-3, since="8.0.0",
+            "external-ip | external-fqdn | none>] | OFF>", arity=-3, flags=f"{FLAGS} unseen",
+            since="8.0.0",
             summary="Whether this connection is told (MOVING) before the server stops.")
 def client_maint_notifications(session, argv):
     on, endpoint = on_off(argv[2]), b"NONE"

@@ -20,10 +20,11 @@ command is a C function `void f(Call *c) noexcept nogil` in a .pyx, registered i
   subcommand's function runs if it has one, the container's otherwise (register None), and arity,
   flags and statistics are the subcommand's own.
 - arity counts the name; negative means "at least".
-- flags are Redis's (COMMAND INFO shows them), and five of our own, which it does not show: no_queue
+- flags are Redis's (COMMAND INFO shows them), and six of our own, which it does not show: no_queue
   (runs at once inside MULTI), container (has subcommands), exec (EXEC itself), one_change (in
-  rdb_changes_since_last_save it counts as one change, whatever the number of its effects), and
-  subscribed (allowed to subscribers that speak RESP2).
+  rdb_changes_since_last_save it counts as one change, whatever the number of its effects),
+  subscribed (allowed to subscribers that speak RESP2), and unseen (unknown to a user who may not
+  run it, and no entry in ACL LOG, as in Redis: what clients' handshakes ask of any server).
 - keys says where the keys stand, and access what becomes of them, in the words of COMMAND INFO ("RW
   access delete"; left out where it is "RO access"). A range is (first, last, step), counted from
   the name; a negative last counts from the end. Where several kinds of access or other ways to find
@@ -43,9 +44,9 @@ FLAGS = frozenset("""
     write readonly denyoom admin pubsub noscript blocking loading stale skip_monitor skip_slowlog
     asking fast no_auth may_replicate no_mandatory_keys movablekeys no_multi no_async_loading
     allow_busy
-    no_queue container exec one_change subscribed
+    no_queue container exec one_change subscribed unseen
 """.split())
-OWN_FLAGS = frozenset({"no_queue", "container", "exec", "one_change", "subscribed"})
+OWN_FLAGS = frozenset({"no_queue", "container", "exec", "one_change", "subscribed", "unseen"})
 # Access categories that the group alone decides; the rest follows from the flags.
 GROUP_CATEGORIES = {
     "generic": "keyspace", "string": "string", "bitmap": "bitmap", "hash": "hash", "list": "list",

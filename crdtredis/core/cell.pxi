@@ -139,18 +139,23 @@ cdef void cell_drop_count(Counted *counted, Cell *c, Count *gone) noexcept nogil
     count_free(gone)
 
 
-cdef void cell_remove_writes(Cell *c, const Applying *op) noexcept nogil:
-    """Removes the writes that op observed. Order is free: a write goes as soon as, and only if, an
-    op that observed it is applied, and causal delivery brings the write before that op."""
+cdef void cell_remove_others(Cell *c, const Applying *op, uint64_t keep) noexcept nogil:
+    """Removes the writes that op observed, but for the one of dot `keep` (0: for none) and a loose
+    text. Order is free: a write goes as soon as, and only if, an op that observed it is applied,
+    and causal delivery brings the write before that op."""
     cdef Write **at = &c.writes
     cdef Write *w
     while at[0] != NULL:
         w = at[0]
-        if observed(op, w.dot) and not w.flags & W_LOOSE:
+        if w.dot != keep and observed(op, w.dot) and not w.flags & W_LOOSE:
             at[0] = w.next
             mem_free(w)
         else:
             at = &w.next
+
+
+cdef void cell_remove_writes(Cell *c, const Applying *op) noexcept nogil:
+    cell_remove_others(c, op, 0)
 
 
 cdef void cell_cancel(Cell *c, const Applying *op, Span counts) noexcept nogil:

@@ -44,9 +44,22 @@ cdef Element *prepare(Kernel *k, uint32_t db, Span key, Element *e,
     return e
 
 
+cdef void make_string(Kernel *k, uint32_t db, Span key, Element *e, Span value,
+                      int keep_deadline) noexcept nogil:
+    """The effect of a SET, in place of what e (NULL: nothing) holds of a string."""
+    cdef Effect x
+    begin_effect(k, &x, ASSIGN, db, key)
+    x.value = value
+    x.keep = keep_deadline
+    if e != NULL and not e.meta & E_PLAIN:
+        k.scratch.listed.n = 0
+        list_cell(k, e, T_STRING, span(NULL, 0), span(NULL, 0))
+        x.observed = span(k.scratch.listed.p, k.scratch.listed.n)
+    make(k, &x, e)
+
+
 cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value,
                      int keep_deadline) noexcept nogil:
-    cdef Effect x
     db = home_of(k, db, key, &e)
     # in a transaction, what is removed first cannot be an op of its own
     cdef size_t bytes = value.n
@@ -58,14 +71,7 @@ cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value,
         e = replace_collections(k, db, key, e, keep_deadline)
     elif e != NULL and (keep_deadline or not key_visible(k, e)):
         e = prepare(k, db, key, e, 1)
-    begin_effect(k, &x, ASSIGN, db, key)
-    x.value = value
-    x.keep = keep_deadline
-    if e != NULL and not e.meta & E_PLAIN:
-        k.scratch.listed.n = 0
-        list_cell(k, e, T_STRING, span(NULL, 0), span(NULL, 0))
-        x.observed = span(k.scratch.listed.p, k.scratch.listed.n)
-    make(k, &x, e)
+    make_string(k, db, key, e, value, keep_deadline)
 
 
 cdef int may_change(Kernel *k, Element *e) noexcept nogil:
@@ -626,15 +632,13 @@ cdef Element *put_head(Kernel *k, uint32_t db, Span key, Element *e,
 cdef int64_t active_expiry(Kernel *k, int most) noexcept nogil:
     cdef Element *e
     cdef HeapItem first
-    cdef int64_t wait
     if stamps_run_ahead(k) or k.joining:
         return -1
     while k.deadlines.n and most > 0:
         first = k.deadlines.heap[0]
         e = item_owner(&first)
         if first.at > k.now:
-            wait = first.at - k.now
-            return wait
+            return first.at - k.now
         most -= 1
         op_begin(k)
         if is_joint(e) or key_due(k, element_entry(e)) <= k.now:

@@ -114,7 +114,6 @@ cdef int keeps_room(Kernel *k, Collection *c, Element *e) noexcept nogil:
 cdef void texts_mend(Kernel *k, int most) noexcept nogil:
     cdef Element *m
     cdef Element *e
-    cdef Effect x
     cdef Buffer key, value
     cdef Span v
     cdef size_t pos
@@ -137,13 +136,7 @@ cdef void texts_mend(Kernel *k, int most) noexcept nogil:
         value.n = 0
         buffer_add(&value, v.p, v.n)
         op_begin(k)
-        begin_effect(k, &x, ASSIGN, db, span(key.p, key.n))
-        x.value = span(value.p, value.n)
-        x.keep = 1
-        k.scratch.listed.n = 0
-        list_cell(k, e, T_STRING, span(NULL, 0), span(NULL, 0))
-        x.observed = span(k.scratch.listed.p, k.scratch.listed.n)
-        make(k, &x, e)
+        make_string(k, db, span(key.p, key.n), e, span(value.p, value.n), 1)
         op_end(k)
         k.texts.mended += 1
     buffer_free(&key)
@@ -156,16 +149,18 @@ cdef int texts_work(Kernel *k, int most) noexcept nogil:
     cdef Collection *next
     cdef Database *d
     cdef Element *e
+    cdef int ready
     if k.joining:
         return 0
     if table_count(&k.texts.marks) and k.now >= k.texts.mend_at:
         texts_mend(k, most)
     if k.texts.first == NULL or k.texts.giving or k.inbox.barred.n:
         return 0
-    if is_alone(k) or observers_begin(&o, k):
-        if is_alone(k):
-            observers_begin(&o, k)
-            memset(o.counts, 0, k.actors.n)        # there is nobody to ask
+    ready = observers_begin(&o, k)
+    if is_alone(k):
+        memset(o.counts, 0, k.actors.n)            # there is nobody to ask
+        ready = 1
+    if ready:
         c = k.texts.next if k.texts.next != NULL else k.texts.first
         while c != NULL and most > 0:
             next = patched_of(c).after

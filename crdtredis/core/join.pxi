@@ -442,9 +442,7 @@ cdef Element *loose_join(Joining *j, uint32_t db, Element *e, Write *mine, Write
         mem_free(w)
         text_drop(c, m)
     elif m.first == NULL:
-        b.at[0].dot = m.last
-        b.at[0].stamp = m.upto
-        b.at[0].actor = dot_slot(m.last)
+        loose_newest(b.at[0], m)
         text_drop(c, m)
     return e
 

@@ -204,7 +204,7 @@ cdef int patch_is_sound(const Effect *x) noexcept nogil:
 # ---- texts ---------------------------------------------------------------------------------------
 
 cdef Collection *patches_held(Element *e) noexcept nogil:
-    cdef Collection *c = NULL if is_packed(e) else element_held(e)
+    cdef Collection *c = element_unpacked(e)
     while c != NULL and c.type != T_PATCHES:
         c = c.next
     return c
@@ -527,18 +527,6 @@ cdef void patches_cut(Kernel *k, const Applying *op, uint32_t db, Element *e,
     k.db[db].live += element_live(e) - was_live
 
 
-cdef void writes_cut(const Applying *op, Element *e, uint64_t keep) noexcept nogil:
-    cdef Write **at = &element_cell(e).writes
-    cdef Write *w
-    while at[0] != NULL:
-        w = at[0]
-        if w.dot != keep and not w.flags & W_LOOSE and observed(op, w.dot):
-            at[0] = w.next
-            mem_free(w)
-        else:
-            at = &w.next
-
-
 cdef void apply_patch(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
     """Of a root that is not there it changes nothing: whoever removed that removed it. A patch of a
     root removes the other writes that it observed, as an ASSIGN would."""
@@ -571,7 +559,7 @@ cdef void apply_patch(Kernel *k, const Applying *op, const Effect *x, Element *e
     was_live = element_live(e)
     if root and (e.meta & E_CELL or (e.meta & E_PLAIN and e.dot != root and observed(op, e.dot))):
         e = open_cell(k, &d.table, e)
-        writes_cut(op, e, root)
+        cell_remove_others(element_cell(e), op, root)
     if not bytes_of(k, x.db, e, root, &b):
         if root:
             reencode(k, &d.table, &d.live, e, was_live)

@@ -249,8 +249,7 @@ cdef int receive(Kernel *k, const char *p, size_t n) noexcept nogil:
         elif r != RECEIVED_ALL:
             result = r
             break
-    retry_pending(k, PENDING_SLICE)
-    texts_settle(k)
+    retry_pending(k, PENDING_SLICE)         # it has what came settle, too
     return result
 
 

@@ -26,6 +26,7 @@ cdef enum CommandFlag:
     C_MAY_REPLICATE = 524288        # it may call what writes: EVAL
     C_SUBSCRIBED = 1048576  # allowed to subscribers that speak RESP2
     C_SKIP_MONITOR = 2097152        # shown to MONITOR before it runs: EVAL
+    C_UNSEEN = 4194304      # unknown to a user who may not run it, and no entry in ACL LOG
     C_ONE_CHANGE = 131072   # Redis counts it as one change, however many effects it takes here
 
 # How a command's keys are found among its arguments.

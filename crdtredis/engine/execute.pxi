@@ -115,13 +115,6 @@ cdef void reject_subcommand(Dispatch *d, Client *client, Command *container,
     reject(d, client, NULL, text)
 
 
-cdef int is_asked_unseen(const Command *cmd) noexcept nogil:
-    """Clients' handshakes ask for it, of any server: to a user who may not, it is what it is in
-    Redis, unknown, and not a line in ACL LOG for each connection."""
-    return (cmd.name_n == 26
-            and memcmp(cmd.name, <const char*>b"client|maint_notifications", 26) == 0)
-
-
 cdef int is_denied(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc) noexcept nogil:
     """1 when the user may not run it."""
     cdef char text[TEXT_MAX]
@@ -130,7 +123,7 @@ cdef int is_denied(Dispatch *d, Client *client, Command *cmd, Span *argv, int ar
     if denied == DENIED_NOTHING:
         return 0
     client.command = cmd
-    if denied == DENIED_COMMAND and is_asked_unseen(cmd):
+    if denied == DENIED_COMMAND and cmd.flags & C_UNSEEN:
         reject_subcommand(d, client, find_command(&d.table, argv[0]), argv[1])
         return 1
     acl_note(d, client, cmd, denied, ACL_MULTI if client.flags & CLIENT_MULTI else ACL_TOPLEVEL,

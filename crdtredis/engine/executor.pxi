@@ -25,7 +25,7 @@ FLAG_BITS = {
     "blocking": C_BLOCKING, "movablekeys": C_MOVABLEKEYS, "skip_slowlog": C_SKIP_SLOWLOG,
     "container": C_CONTAINER, "exec": C_EXEC,
     "one_change": C_ONE_CHANGE, "allow_busy": C_ALLOW_BUSY, "may_replicate": C_MAY_REPLICATE,
-    "subscribed": C_SUBSCRIBED, "skip_monitor": C_SKIP_MONITOR,
+    "subscribed": C_SUBSCRIBED, "skip_monitor": C_SKIP_MONITOR, "unseen": C_UNSEEN,
 }
 
 PERMISSIONS = {"access": ACL_READ, "insert": ACL_WRITE, "update": ACL_WRITE, "delete": ACL_WRITE}
