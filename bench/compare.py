@@ -299,27 +299,6 @@ def linear(a):
           rows)
 
 
-def start(a):
-    """From a million strings on disk."""
-    n = a.keys_in_memory
-    pair = (redis_with_log(), ours())
-    times: dict = {s: [] for s in pair}
-    for s in pair:
-        fill(s, n)
-        s.stop(timeout=60)
-    for _ in range(max(3, a.rounds // 2)):
-        for s in pair:
-            began = time.monotonic()
-            s.start(wait=False)
-            s.wait_ready(300)
-            times[s].append(time.monotonic() - began)
-            assert s("DBSIZE") == n
-            s.stop(timeout=60)
-    r, o = (statistics.median(times[s]) for s in pair)
-    table("Start: seconds from exec to PONG", ["what", "redis s", "ours s", "ratio"],
-          [[f"{n} keys: redis from its AOF, ours from segments", r, o, o / r]])
-
-
 class Spinning(Server):
     """Our server in a process in which a pure-Python thread spins while a file exists
     (bench/spinning.py)."""
@@ -457,24 +436,6 @@ def peers(a):
         stop_all()
     table("Cost of peers: SET -P 16 at one server, 16-byte keys and 32-byte values",
           ["peers", "req/s", "µs CPU/req", "to none", "bytes sent to a peer / RESP bytes"], rows)
-
-
-def catchup(a):
-    """A peer that missed a million small ops."""
-    c = Cluster(2, appendfsync="everysec", sync_interval="1s").start()
-    c.sync()
-    c[1].stop()
-    fill(c[0], a.keys_in_memory)
-    quiet = benchmark(c[0], "set", 20_000, 10, 1, 1000, 32)["p99"]
-    c[1].start()
-    start, during = time.monotonic(), []
-    while c[1]("DBSIZE") < a.keys_in_memory:
-        during.append(benchmark(c[0], "set", 5_000, 10, 1, 1000, 32)["p99"])
-    took = time.monotonic() - start
-    table(f"Catch-up: {a.keys_in_memory} SETs missed",
-          ["seconds", "ops/s", "p99 at the sender before, ms", "during it"],
-          [[took, f"{a.keys_in_memory / took:.0f}", quiet, statistics.median(during) if during
-            else "-"]])
 
 
 def growth(a):
@@ -673,80 +634,6 @@ def scripted(server: Process, how: str, text: str, args, n: int, pipeline: int) 
         return (server.cpu_seconds() - before) / n * 1e6
 
 
-def fullsync(a):
-    """A new replica, which no log can help: what it costs and what clients of the giver notice."""
-    rows = []
-    for _ in range(a.rounds):
-        giver = ours("a", replication_log_size="0", max_segment_size="4mb",
-                     compaction_threshold=1000)
-        fill(giver, a.keys_in_memory)
-        for _ in range(3):      # two checkpoints, and the log before them goes
-            with giver.connect() as c:
-                c.pipeline([("SET", "filler", "x" * 4096)] * 40)
-            giver("SAVE")
-        with Probe(giver) as probe:
-            time.sleep(2)
-            quiet = probe.take()
-            before = giver.cpu_seconds()
-            new = ours("b", peers=[giver.address])
-            start = time.monotonic()
-            while (found := replication(new)).get("full_syncs_joined", "0") == "0":
-                time.sleep(0.01)
-            took = time.monotonic() - start
-            during = probe.take()
-        assert new("DBSIZE") == giver("DBSIZE")
-        rows.append([took, float(found["full_sync_last_pause_ms"]),
-                     int(found["full_sync_last_bytes"]) / 1e6, giver.cpu_seconds() - before,
-                     new.cpu_seconds(), percentile(quiet, 0.99), percentile(during, 0.99),
-                     max(during) * 1e3])
-        stop_all()
-    table(f"Full sync: {a.keys_in_memory} keys to a new replica",
-          ["seconds", "its writes wait, ms", "MB", "CPU of the giver, s", "of the receiver",
-           "p99 at the giver before, ms", "during it", "longest"],
-          [[statistics.median(column) for column in zip(*rows)]])
-
-
-def replication(server: Process) -> dict[str, str]:
-    lines = server("INFO", "replication").decode().split("\r\n")
-    return dict(line.split(":", 1) for line in lines if ":" in line)
-
-
-def percentile(seconds: list[float], part: float) -> float:
-    """In ms."""
-    return sorted(seconds)[int(len(seconds) * part)] * 1e3
-
-
-class Probe:
-    """A client that sends SETs one by one, 2,000 a second at most, and notes how long each
-    takes."""
-
-    def __init__(self, server: Process):
-        self.server = server
-        self.seconds: list[float] = []
-        self.running = True
-        self.thread = threading.Thread(target=self.run)
-
-    def __enter__(self) -> Probe:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.running = False
-        self.thread.join()
-
-    def run(self) -> None:
-        with self.server.connect() as c:
-            while self.running:
-                begun = time.perf_counter()
-                c("SET", "probe", "x")
-                self.seconds.append(time.perf_counter() - begun)
-                time.sleep(0.0005)
-
-    def take(self) -> list[float]:
-        seconds, self.seconds = self.seconds, []
-        return seconds
-
-
 def program(a):
     """Size of the executable and its start with an empty data directory."""
     path = Path(os.environ.get("CRDT_REDIS_EXECUTABLE") or ROOT / "dist" / "crdt-redis")
@@ -769,8 +656,8 @@ def program(a):
           [[Path(executable()[0]).name, size, statistics.median(times)]])
 
 
-SECTIONS = {f.__name__: f for f in (pipelined, unpipelined, large, memory, log, linear, start, busy,
-                                    lag, idle, peers, catchup, growth, pubsub, scripts, fullsync,
+SECTIONS = {f.__name__: f for f in (pipelined, unpipelined, large, memory, log, linear, busy,
+                                    lag, idle, peers, growth, pubsub, scripts,
                                     program)}
 
 
