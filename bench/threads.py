@@ -6,19 +6,23 @@ threads.
                             [--threads 1,2,4] [--other CHECKOUT]
     BENCH_PEERS="redis-8.2=/path/redis-server valkey-9.1=/path/valkey-server" ...
 
-One interleaved run: in each round each server has each load, and the least of all rounds counts.
-`tls` is GET over TLS, of our servers. All threads of a server share one core, at the lowest
-priority, so that the load generator outruns it and finds it busy, as on a machine with more cores:
-then many clients are ready at a time (req/iteration, of ours). For throughput that says nothing,
-and p99 compares servers on one core, no more. BENCH_PEERS: other servers, with 2 threads; without
-it redis-server with as many as ours. --other: one more of ours, from another checkout that was
-built, with each number of threads.
+One interleaved run: each load is given to one server after the other, --rounds times, and the least
+of all rounds counts. `x one thread's` is the median over the rounds of the whole process' time as
+a multiple of what the same server needs with one thread in the same round, so that what else the
+machine does weighs on both. `tls` is GET over TLS, of our servers. All threads of a server share
+one core, at the lowest priority, so that the load generator outruns it and finds it busy, as on a
+machine with more cores: then many clients are ready at a time (req/iteration, of ours). For
+throughput that says nothing, and p99 compares servers on one core, no more. BENCH_PEERS: other
+servers; without it redis-server. --other: one more of ours, from another checkout that was built.
+All have each number of threads.
 """
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import os
+import statistics
 import subprocess
 import tempfile
 from pathlib import Path
@@ -75,47 +79,47 @@ def main() -> None:
     servers: dict[str, Process] = {}
     secure: dict[str, int] = {}
     counts = given.threads.split(",")
-    for name, binary, n in ([(name, binary, "2") for name, binary in peers.items()]
-                            or [("redis", None, n) for n in counts]):
-        servers[f"{name} {n}"] = Theirs("--save", "", "--appendonly", "yes", "--io-threads", n,
-                                        *(("--io-threads-do-reads", "yes") if not peers else ()),
-                                        binary=binary)
+    for name, binary in peers.items() or [("redis", None)]:
+        for n in counts:
+            servers[f"{name} {n}"] = Theirs(
+                "--save", "", "--appendonly", "yes", "--io-threads", n,
+                *(("--io-threads-do-reads", "yes") if not peers else ()), binary=binary)
     for name in ("ours", "other") if given.other else ("ours",):
         for n in counts:
             secure[f"{name} {n}"] = free_port()
             servers[f"{name} {n}"] = Ours("a", io_threads=n, tls_port=secure[f"{name} {n}"],
                                           tls_cert_file=cert, tls_key_file=key,
                                           tls_auth_clients="no")
-    best: dict[tuple[str, str, str], list[float]] = {}
+    runs: dict[tuple[str, str, str], list[list[float]]] = {}
     try:
         for name, s in servers.items():
             s.start(**({"PYTHONPATH": given.other} if name.startswith("other") else {}))
-        for _ in range(given.rounds):
-            for test in given.tests.split(","):
-                for clients in given.c.split(","):
-                    for name, s in servers.items():
-                        tls = test == "tls"
-                        if tls and name not in secure:
-                            continue
-                        before = engine_seconds(s), s.cpu_seconds(), iterations(s)
-                        late = p99(secure[name] if tls else s.port, "get" if tls else test, given.n,
-                                   clients, *(("--tls", "--cacert", str(cert)) if tls else ()))
-                        after = engine_seconds(s), s.cpu_seconds(), iterations(s)
-                        turns = after[2] - before[2]
-                        took = [(after[0] - before[0]) / given.n * 1e6,
-                                (after[1] - before[1]) / given.n * 1e6, late,
-                                given.n / turns if turns else 0]
-                        least = best.get((test, clients, name), took)
-                        best[test, clients, name] = list(map(min, took, least))
+        for test, clients, _ in itertools.product(given.tests.split(","), given.c.split(","),
+                                                  range(given.rounds)):
+            tls = test == "tls"
+            for name, s in servers.items():
+                if tls and name not in secure:
+                    continue
+                before = engine_seconds(s), s.cpu_seconds(), iterations(s)
+                late = p99(secure[name] if tls else s.port, "get" if tls else test, given.n,
+                           clients, *(("--tls", "--cacert", str(cert)) if tls else ()))
+                after = engine_seconds(s), s.cpu_seconds(), iterations(s)
+                runs.setdefault((test, clients, name), []).append(
+                    [(after[0] - before[0]) / given.n * 1e6,
+                     (after[1] - before[1]) / given.n * 1e6, late,
+                     (after[2] - before[2]) / given.n])
     finally:
         stop_all()
         folder.cleanup()
-    print("| test | -c | server, threads | engine's thread µs CPU/req | whole process | p99 ms | "
-          "req/iteration |")
-    print("|---|---|---|---|---|---|---|")
-    for (test, clients, name), (engine, whole, late, turns) in best.items():
-        print(f"| {test} | {clients} | {name} | {engine:.2f} | {whole:.2f} | {late:.2f} | "
-              f"{f'{turns:.0f}' if turns else ''} |")
+    print("| test | -c | server, threads | engine's thread µs CPU/req | whole process | "
+          "x one thread's | p99 ms | req/iteration |")
+    print("|---|---|---|---|---|---|---|---|")
+    for (test, clients, name), rounds in runs.items():
+        engine, whole, late, turns = map(min, zip(*rounds, strict=True))
+        alone = runs.get((test, clients, f"{name.split()[0]} 1"), rounds)
+        ratio = statistics.median(r[1] / a[1] for r, a in zip(rounds, alone, strict=True))
+        print(f"| {test} | {clients} | {name} | {engine:.2f} | {whole:.2f} | {ratio:.2f} | "
+              f"{late:.1f} | {f'{1 / turns:.0f}' if turns else ''} |")
 
 
 if __name__ == "__main__":

@@ -49,9 +49,9 @@ cdef void send_jobs(Connections self) noexcept nogil:
     cdef Threads *t = self.threads
     cdef int given = give_jobs(t)
     cdef uint32_t i
+    if given:
+        await_all(t)
     for i in range(t.jobs_n):
-        if given:
-            await_job(&t.jobs[i])
         if t.jobs[i].kind == JOB_POLL:
             t.polled_n = max(<int>t.jobs[i].got, 0)
             break

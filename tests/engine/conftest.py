@@ -18,6 +18,9 @@ from crdtredis.errors import CommandError
 NOW = 1_700_000_000_000
 # of each loop, and of each server (tests/real/cluster.py): 1 unless the environment says otherwise
 IO_THREADS = int(os.environ.get("CRDT_REDIS_IO_THREADS", "1"))
+# For tests of what a connection can be, which `served` has with one thread, with two and with four.
+with_threads = pytest.mark.parametrize(
+    "served", [IO_THREADS] if "CRDT_REDIS_IO_THREADS" in os.environ else [1, 2, 4], indirect=True)
 tokens = []
 
 
@@ -205,12 +208,13 @@ def resident() -> int:
 
 
 @pytest.fixture
-def served():
+def served(request):
     """served(**settings) -> Served."""
     started = []
+    threads = getattr(request, "param", IO_THREADS)
 
     def start(**settings):
-        started.append(Served(**settings))
+        started.append(Served(**{"io_threads": threads, **settings}))
         return started[-1]
     yield start
     for s in started:

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from crdtredis._engine import OPS, Bridge, Executor
-from tests.engine.conftest import encode
+from tests.engine.conftest import encode, with_threads
 from tests.engine.test_bridge import batch_of
 from tests.engine.test_loop import attached
 
@@ -25,6 +25,7 @@ def blocked(s, n: int) -> None:
     s.wait(lambda: s.loop.stats()["blocked"] == n)
 
 
+@with_threads
 def test_what_is_pipelined_behind_waits(served):
     s = served()
     c, d = s.connect(), s.connect()
@@ -39,6 +40,7 @@ def test_what_is_pipelined_behind_waits(served):
     c.expect(popped("k", "2") + b"$1\r\nx\r\n$1\r\ny\r\n")
 
 
+@with_threads
 def test_a_command_cut_behind_a_wait(served):
     s = served()
     c, d = s.connect(), s.connect()
@@ -51,6 +53,7 @@ def test_a_command_cut_behind_a_wait(served):
     c.expect(OK)
 
 
+@with_threads
 def test_fifty_clients_are_served_in_order(served):
     s = served()
     waiting = [s.connect() for _ in range(50)]
@@ -67,6 +70,7 @@ def test_fifty_clients_are_served_in_order(served):
     blocked(s, 0)
 
 
+@with_threads
 def test_a_client_that_is_gone_takes_nothing(served):
     s = served()
     ways = [lambda c: c.sock.close(), lambda c: c.sock.shutdown(socket.SHUT_WR),
@@ -82,6 +86,7 @@ def test_a_client_that_is_gone_takes_nothing(served):
     d.send("GET behind", "CLIENT ID").expect(b"$-1\r\n:1\r\n")
 
 
+@with_threads
 def test_time_limits(served):
     s = served()
     a, b, c = s.connect(), s.connect(), s.connect()
@@ -97,6 +102,7 @@ def test_time_limits(served):
     assert s.on_engine(lambda: s.loop.stats()["timeouts"]) == 0
 
 
+@with_threads
 def test_client_unblock_and_kill(served):
     s = served()
     a, b, d = s.connect(), s.connect(), s.connect()
@@ -172,6 +178,7 @@ def test_elements_from_a_peer(served):
     assert x.execute(x.session(), [b"LRANGE", b"k", b"0", b"-1"]) == b"*1\r\n$1\r\ny\r\n"
 
 
+@with_threads
 @pytest.mark.parametrize("mode", ["WRITE", "ALL"])
 def test_nobody_is_served_during_a_pause(served, mode):
     bridge = Bridge()
@@ -257,6 +264,7 @@ def test_nobody_is_told_of_an_element_that_is_not_logged(served, tmp_path):
     a.send("BLPOP k 0").expect(refusal)
 
 
+@with_threads
 def test_shutting_down_with_clients_waiting(served):
     s = served()
     many = [s.connect() for _ in range(20)]

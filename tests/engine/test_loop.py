@@ -15,7 +15,7 @@ import time
 import pytest
 
 from crdtredis._core import BlocksProbe, SegmentWriter
-from tests.engine.conftest import encode, resident, tokens
+from tests.engine.conftest import encode, resident, tokens, with_threads
 
 PONG, OK = b"+PONG\r\n", b"+OK\r\n"
 
@@ -51,6 +51,7 @@ def test_no_event_comes_of_a_connection_that_another_process_has_too(served):
     os.close(held)
 
 
+@with_threads
 def test_one_request_in_single_bytes(served):
     c = served().connect()
     for byte in encode("SET k value") + encode("GET k"):
@@ -58,6 +59,7 @@ def test_one_request_in_single_bytes(served):
     c.expect(OK + b"$5\r\nvalue\r\n")
 
 
+@with_threads
 def test_commands_run_in_the_order_they_came_in(served):
     """Many clients send while the server is busy: all are found ready at once."""
     s = served()
@@ -73,6 +75,7 @@ def test_commands_run_in_the_order_they_came_in(served):
         c.expect(b":%d\r\n" % (i + 1))
 
 
+@with_threads
 def test_pipelines_of_every_size(served):
     s = served()
     for n in (1, 2, 999, 1000, 1001, 5000, 100_000):
@@ -112,6 +115,7 @@ def test_values_of_every_size(served, size):
     sender.join()
 
 
+@with_threads
 def test_protocol_errors_answer_what_came_before_and_close(served):
     s = served()
     other = s.connect()
@@ -147,6 +151,7 @@ def test_strangers_who_read_no_replies_are_closed(served):
     other.send("TEST.BIG 3000000").expect(b"$3000000\r\n" + b"x" * 3_000_000 + b"\r\n")
 
 
+@with_threads
 def test_strangers_do_not_hold_up_who_is_logged_in(served):
     """Wrong passwords are many in each of their reads; they have their turns."""
     s = served()
@@ -288,12 +293,14 @@ def test_words_that_only_begin_like_http(served):
     c.send("PING").expect(PONG)
 
 
+@with_threads
 def test_quit_answers_then_closes_and_ignores_the_rest(served):
     c = served().connect()
     c.send("PING", "QUIT", "PING")
     assert c.closed() == PONG + OK
 
 
+@with_threads
 def test_half_closed_clients_get_their_replies(served):
     s = served()
     for n in (1, 5000):
@@ -309,6 +316,7 @@ def test_half_closed_clients_get_their_replies(served):
     s.wait(lambda: s.loop.connected == 0)
 
 
+@with_threads
 def test_slow_readers_wait_alone(served):
     s = served()
     slow, quick = s.connect(), s.connect()
@@ -326,6 +334,7 @@ def test_slow_readers_wait_alone(served):
     assert s.on_engine(s.loop.clients)[0]["omem"] == 0
 
 
+@with_threads
 def test_small_replies_to_a_slow_reader_are_put_together(served):
     s = served()
     slow, quick = s.connect(), s.connect()
@@ -339,6 +348,7 @@ def test_small_replies_to_a_slow_reader_are_put_together(served):
     slow.expect(b"$8000000\r\n" + b"x" * 8_000_000 + b"\r\n" + PONG * 2000)
 
 
+@with_threads
 def test_hard_output_limit(served):
     s = served(output_hard=5_000_000)
     slow, quick = s.connect(), s.connect()
@@ -349,6 +359,7 @@ def test_hard_output_limit(served):
     quick.send("PING").expect(PONG)
 
 
+@with_threads
 @pytest.mark.parametrize("n", [1, 20])
 def test_the_hard_limit_counts_all_that_an_iteration_made(served, n):
     """The socket would take 150 KB at once: what counts is what was made, as in Redis."""
@@ -364,6 +375,7 @@ def test_the_hard_limit_counts_all_that_an_iteration_made(served, n):
 BIG = ["GET big", "MGET" + " big" * 5, "MGET" + " small" * 50, "TEST.BIG 5000000"]
 
 
+@with_threads
 @pytest.mark.parametrize("much", BIG)
 def test_replies_that_nobody_wants_are_under_no_limit(served, much):
     """CLIENT REPLY OFF and SKIP: what was said before stays whole, and what comes after is
@@ -393,6 +405,7 @@ def test_too_much_closes_whatever_was_dropped_after_it(served, much):
     assert s.loop.stats()["closed_output"] == 1
 
 
+@with_threads
 def test_soft_output_limit(served):
     s = served(output_soft=1_000_000, output_soft_seconds=1, hz=100)
     slow = s.connect()
@@ -419,6 +432,7 @@ def holds(client, what):
 HELD = ["replies", "an unfinished command", "a transaction", "subscriptions", "watched keys"]
 
 
+@with_threads
 @pytest.mark.parametrize("what", HELD)
 def test_clients_that_take_most_go_first(served, what):
     s = served(clients_most=1_500_000)
@@ -433,6 +447,7 @@ def test_clients_that_take_most_go_first(served, what):
         c.send("EXEC").expect(b"*1\r\n" + OK)
 
 
+@with_threads
 def test_who_is_exempt_is_not_evicted_and_does_not_count(served):
     s = served(clients_most=1_500_000)
     exempt, small = s.connect(), s.connect()
@@ -457,6 +472,7 @@ def test_a_limit_that_comes_later_holds_for_those_that_are_there(served):
     small.send("PING").expect(PONG)
 
 
+@with_threads
 @pytest.mark.parametrize("start", [b"*1000\r\n$4\r\nMGET\r\n", b"*1\r\n$5\r\nMULTI\r\n"])
 def test_query_buffer_limit(served, start):
     s = served(query_limit=5_000_000)
@@ -470,6 +486,7 @@ def test_query_buffer_limit(served, start):
     assert s.loop.stats()["closed_query"] == 1
 
 
+@with_threads
 def test_max_clients(served):
     s = served(max_clients=3)
     clients = [s.connect() for _ in range(3)]
@@ -482,6 +499,7 @@ def test_max_clients(served):
     assert s.loop.stats()["rejected"] == 1
 
 
+@with_threads
 def test_idle_clients_are_closed_and_busy_ones_are_not(served):
     s = served(timeout=2, hz=100)
     idle, busy, waiting = s.connect(), s.connect(), s.connect()
@@ -494,6 +512,7 @@ def test_idle_clients_are_closed_and_busy_ones_are_not(served):
     assert s.loop.stats()["timed_out"] == 1 and s.loop.connected == 2
 
 
+@with_threads
 def test_burst_of_connections(served):
     s = served()
     before = open_files()
@@ -510,6 +529,7 @@ def test_burst_of_connections(served):
     assert open_files() == before
 
 
+@with_threads
 def test_resets_in_the_middle_leave_no_descriptor(served):
     s = served()
     before = open_files()
@@ -525,6 +545,7 @@ def test_resets_in_the_middle_leave_no_descriptor(served):
     s.connect().send("GET k").expect(b"$1\r\nv\r\n")
 
 
+@with_threads
 def test_unix_socket(served, tmp_path):
     s = served()
     path = str(tmp_path / "s")
@@ -572,6 +593,7 @@ def test_accepted_sockets_inherit_nodelay_and_keepalive(served):
 
 # ---- CLIENT --------------------------------------------------------------------------------------
 
+@with_threads
 def test_client_list_and_kill(served):
     s = served()
     a, b, c = (s.connect() for _ in range(3))
@@ -651,6 +673,7 @@ def test_filters_of_clients(served):
     assert a.closed() == b":1\r\n"
 
 
+@with_threads
 def test_age_and_idleness(served):
     s = served()
     a, b = s.connect(), s.connect()
@@ -663,6 +686,7 @@ def test_age_and_idleness(served):
     assert a.closed() == b""
 
 
+@with_threads
 def test_killing_a_slow_reader(served):
     s = served()
     slow, other = s.connect(), s.connect()
@@ -673,6 +697,7 @@ def test_killing_a_slow_reader(served):
     s.wait(lambda: s.loop.connected == 1)
 
 
+@with_threads
 def test_pause_holds_writes_back(served):
     s = served()
     a, b = s.connect(), s.connect()
@@ -697,6 +722,7 @@ def test_a_pause_does_not_hold_refusals_back(served):
             a.send("CLIENT UNPAUSE").expect(OK)
 
 
+@with_threads
 def test_pause_of_all_ends_by_itself(served):
     s = served()
     a, b = s.connect(), s.connect()
@@ -707,6 +733,7 @@ def test_pause_of_all_ends_by_itself(served):
     assert time.monotonic() - begun > 0.25
 
 
+@with_threads
 def test_a_paused_client_may_go(served):
     s = served()
     a, b = s.connect(), s.connect()
@@ -766,6 +793,7 @@ def test_deferred_replies(served):
     assert not s.on_engine(lambda: tokens[-1].resolve(1))
 
 
+@with_threads
 def test_a_blocked_client_that_goes_at_once_is_noticed(served):
     s = served()
     for _ in range(20):
@@ -831,6 +859,7 @@ def test_failing_callbacks_are_logged(served, caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
+@with_threads
 def test_stop_sends_what_is_queued(served):
     s = served()
     c = s.connect()
@@ -890,6 +919,7 @@ def attached(path, size=0):
     return writer
 
 
+@with_threads
 def test_what_is_acknowledged_is_in_the_log(served, tmp_path):
     path = tmp_path / "log"
     s = served(log=attached(path))
@@ -903,6 +933,7 @@ def test_what_is_acknowledged_is_in_the_log(served, tmp_path):
     assert path.stat().st_size == size
 
 
+@with_threads
 def test_nobody_is_told_of_a_write_that_could_not_be_logged(served, tmp_path):
     writer = attached(tmp_path / "log")
     s = served(log=writer)
@@ -940,6 +971,7 @@ def test_what_was_parsed_ahead_waits_when_its_iteration_does_not_come(served):
     s.connect().send("GET a").expect(b"$1\r\n1\r\n")
 
 
+@with_threads
 def test_authentication_changes_within_a_pipeline(served):
     s = served()
     s.executor.requirepass = b"secret"
@@ -966,6 +998,7 @@ def test_batches_end_where_they_must(served):
     assert c.closed() == OK + b"$1\r\nv\r\n-ERR Protocol error: expected '$', got '!'\r\n"
 
 
+@with_threads
 def test_databases_change_within_a_batch(served):
     c = served().connect()
     c.send("SET k 0", "SELECT 1", "GET k", "SET k 1", "SELECT 0", "GET k", "MULTI", "SELECT 1",

@@ -1,5 +1,6 @@
 """MONITOR and sockets: a client that does not read costs bounded memory, and one that goes leaves
 nothing behind."""
+from tests.engine.conftest import with_threads
 
 
 def monitoring(s):
@@ -9,6 +10,7 @@ def monitoring(s):
     return c
 
 
+@with_threads
 def test_who_does_not_read_is_let_go(served):
     s = served(monitor_hard=1_000_000)
     slow, worker = monitoring(s), s.connect()
@@ -21,6 +23,7 @@ def test_who_does_not_read_is_let_go(served):
     slow.closed()
 
 
+@with_threads
 def test_one_that_goes_is_shown_nothing_more(served):
     s = served()
     first, second, third, worker = monitoring(s), monitoring(s), monitoring(s), s.connect()

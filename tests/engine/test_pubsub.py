@@ -3,7 +3,7 @@ held once."""
 import os
 import resource
 
-from tests.engine.conftest import encode, resident
+from tests.engine.conftest import encode, resident, with_threads
 from tests.engine.test_loop import attached
 from tests.respclient import Connection
 
@@ -33,6 +33,7 @@ def subscriber(s, *channels, resp3=False):
     return c
 
 
+@with_threads
 def test_messages_come_whole_and_in_order_whatever_their_size(served):
     s = served()
     a, b = subscriber(s, "ch"), subscriber(s, "ch")
@@ -47,6 +48,7 @@ def test_messages_come_whole_and_in_order_whatever_their_size(served):
             c.expect(push(b"ch", m))
 
 
+@with_threads
 def test_messages_of_one_iteration_stand_between_the_replies(served):
     s = served()
     c = subscriber(s, "ch", resp3=True)
@@ -74,6 +76,7 @@ def test_many_subscribers_hold_one_copy(served):
         c.expect(push(b"ch", message))
 
 
+@with_threads
 def test_who_does_not_read_is_let_go_at_the_hard_limit(served):
     s = served(pubsub_hard=1_000_000, output_hard=100_000_000)
     slow, other, publisher = subscriber(s, "ch"), subscriber(s, "other"), s.connect()
@@ -161,6 +164,7 @@ def test_who_goes_away_is_no_subscriber_any_more(served):
     publisher.expect(b":0\r\n*0\r\n")
 
 
+@with_threads
 def test_a_client_that_waits_gets_messages(served):
     s = served()
     c, other = subscriber(s, "ch", resp3=True), s.connect()
@@ -186,6 +190,7 @@ def test_kill_and_list_by_type(served):
     c.expect(b":0\r\n")
 
 
+@with_threads
 def test_a_subscriber_that_quits_gets_what_it_was_owed(served):
     s = served()
     sub, publisher = subscriber(s, "ch"), s.connect()
@@ -195,6 +200,7 @@ def test_a_subscriber_that_quits_gets_what_it_was_owed(served):
     assert sub.closed() == push(b"ch", b"m") + b"+OK\r\n"
 
 
+@with_threads
 def test_messages_outlive_a_log_that_fails(served, tmp_path):
     """The replies of who wrote are replaced by errors; the messages between them are not lost."""
     writer = attached(tmp_path / "log")

@@ -1,5 +1,6 @@
-"""I/O threads: whatever a client may notice is as without them. The rest of tests/engine and
-tests/real runs with them where CRDT_REDIS_IO_THREADS says how many."""
+"""I/O threads: whatever a client may notice is as without them. Tests of the other files here that
+have `with_threads` run with two and with four of them, too; the rest, and tests/real, where
+CRDT_REDIS_IO_THREADS says how many."""
 from __future__ import annotations
 
 import os
@@ -26,6 +27,8 @@ COMMANDS = ["PING", "SET {k} {v}", "GET {k}", "INCR {k}:n", "APPEND {k} {v}", "S
             "RPUSH {k}:l {v} b", "LPOP {k}:l", "LRANGE {k}:l 0 -1", "NOPE {k}", "MULTI", "EXEC",
             "DISCARD", "SELECT 1", "SELECT 0", "HELLO 3", "HELLO 2", "HGETALL {k}:h",
             "HSET {k}:h f {v}", "CLIENT REPLY SKIP", "ECHO {v}", "BLPOP {k}:l {k}:none 0.001"]
+
+several = pytest.mark.parametrize("threads", [2, 4])
 
 
 def threads_of_process() -> dict[str, str]:
@@ -88,11 +91,12 @@ def send_all(sock, talk):
         sock.shutdown(socket.SHUT_WR)
 
 
+@several
 @pytest.mark.parametrize("seed", range(int(os.environ.get("CHAOS_SEEDS", "2"))))
-def test_hundreds_come_and_go_and_get_what_they_would_get_alone(served, seed):
+def test_hundreds_come_and_go_and_get_what_they_would_get_alone(served, seed, threads):
     rng = random.Random(seed)
     talks = [Talk(rng, i) for i in range(500)]
-    s = served(io_threads=3)
+    s = served(io_threads=threads)
     waiting, selector = list(talks), selectors.DefaultSelector()
     deadline = time.monotonic() + 60
     while waiting or selector.get_map():
@@ -134,9 +138,10 @@ def test_hundreds_come_and_go_and_get_what_they_would_get_alone(served, seed):
         assert got == expected if t.end != "reset" else expected.startswith(got)
 
 
-def test_large_values_of_many(served):
+@several
+def test_large_values_of_many(served, threads):
     """Bytes that no piece holds, and replies that no socket takes at once."""
-    s = served(io_threads=4)
+    s = served(io_threads=threads)
     values = [bytes([65 + i]) * (3_000_000 + 1000 * i) for i in range(12)]
     clients = [s.connect() for _ in values]
 
@@ -149,9 +154,10 @@ def test_large_values_of_many(served):
         c.expect(b"+OK\r\n$%d\r\n%b\r\n:%d\r\n" % (len(values[i]), values[i], len(values[i])))
 
 
-def test_messages_to_many_subscribers(served):
+@several
+def test_messages_to_many_subscribers(served, threads):
     """Of several lengths: they wait in blocks of their own, and share them."""
-    s = served(io_threads=3)
+    s = served(io_threads=threads)
     listeners = [s.connect().send("SUBSCRIBE ch") for _ in range(40)]
     for c in listeners:
         c.expect(b"*3\r\n$9\r\nsubscribe\r\n$2\r\nch\r\n:1\r\n")
@@ -166,8 +172,9 @@ def test_messages_to_many_subscribers(served):
     assert s.on_engine(s.loop.stats)["threaded_writes"] > 40
 
 
-def test_unix_sockets(served, tmp_path):
-    s = served(io_threads=2)
+@several
+def test_unix_sockets(served, tmp_path, threads):
+    s = served(io_threads=threads)
     s.on_engine(lambda: s.loop.listen_unix(str(tmp_path / "s")))
     clients = []
     for _ in range(20):
@@ -180,6 +187,57 @@ def test_unix_sockets(served, tmp_path):
             c.send("PING")
         for c in clients:
             c.expect(b"+PONG\r\n")
+
+
+@several
+def test_each_has_its_own_transaction_and_protocol(served, threads):
+    """Pipelines of 60 clients in pieces, so that each has its MULTI open while others are read: who
+    has RESP3 between its two HELLOs is told of a map, who has not of an array."""
+    s = served(io_threads=threads)
+    clients = [s.connect() for _ in range(60)]
+    wanted = {2: b"*4\r\n$1\r\nf\r\n$%d\r\n%b\r\n$1\r\ng\r\n$1\r\n1\r\n",
+              3: b"%%2\r\n$1\r\nf\r\n$%d\r\n%b\r\n$1\r\ng\r\n$1\r\n1\r\n"}
+    for turn in range(5):
+        values = [b"%d" % i * (1 + 700 * (i % 3)) for i in range(60)]
+        sent = [b"".join(map(encode, (
+            f"HELLO {2 + i % 2}", "MULTI", [b"HSET", b"h%d" % i, b"f", v, b"g", b"1"],
+            f"HGETALL h{i}", f"DEL h{i}", "EXEC", "HELLO 2", f"HGETALL h{i}", "INCR turns")))
+            for i, v in enumerate(values)]
+        for part in range(3):
+            for c, data in zip(clients, sent, strict=True):
+                third = len(data) // 3
+                c.raw(data[part * third:(part + 1) * third if part < 2 else len(data)])
+        for i, (c, v) in enumerate(zip(clients, values, strict=True)):
+            hello = (b"%7\r\n", b"*14\r\n")
+            got = bytearray()
+            ends = b"*0\r\n:"
+            while ends not in got or not got.endswith(b"\r\n"):
+                got += c.sock.recv(1 << 16)
+            assert got.startswith(hello[i % 2 == 0])
+            assert (b"+OK\r\n" + b"+QUEUED\r\n" * 3 + b"*3\r\n:2\r\n"
+                    + wanted[2 + i % 2] % (len(v), v) + b":1\r\n" + hello[1]) in got
+    assert s.on_engine(s.loop.stats)["threaded_reads"] > 60
+    c.send("GET turns").expect(b"$3\r\n300\r\n")
+
+
+@several
+def test_what_a_client_is_told_of_itself(served, threads):
+    """CLIENT LIST and INFO count what threads have read and sent; REPLY SKIP skips one."""
+    s = served(io_threads=threads)
+    clients = [s.connect() for _ in range(20)]
+    for c in clients:
+        c.send("CLIENT REPLY SKIP", "ECHO x", f"CLIENT SETNAME n{c.sock.fileno()}", "SELECT 2")
+    for c in clients:
+        c.expect(b"+OK\r\n+OK\r\n")
+    rows = s.on_engine(s.loop.clients)
+    assert {(r["name"], r["db"], r["cmd"]) for r in rows} == {
+        (f"n{c.sock.fileno()}", 2, "select") for c in clients}
+    stats = s.on_engine(s.loop.stats)
+    assert stats["net_in"] == sum(len(encode(line)) for c in clients for line in (
+        "CLIENT REPLY SKIP", "ECHO x", f"CLIENT SETNAME n{c.sock.fileno()}", "SELECT 2"))
+    assert stats["net_out"] == 20 * len(b"+OK\r\n+OK\r\n")
+    assert 20 <= stats["threaded_reads"] and 20 <= stats["threaded_writes"]
+    assert stats["threads_active"] == 1
 
 
 # ---- what happens between a call and its result --------------------------------------------------
@@ -198,10 +256,11 @@ class Held:
         self.over.set()
 
 
-def test_what_comes_while_a_script_runs_is_not_forgotten(served):
+@several
+def test_what_comes_while_a_script_runs_is_not_forgotten(served, threads):
     """Both were read at once; the script of the first then lets the second, of which another
     command has come since, have its turn."""
-    s = served(io_threads=2)
+    s = served(io_threads=threads)
     s.executor.busy_reply_threshold = 300
     a, b = s.connect(), s.connect()
     with Held(s):
@@ -215,10 +274,11 @@ def test_what_comes_while_a_script_runs_is_not_forgotten(served):
     assert KILLED in line(a)
 
 
+@several
 @pytest.mark.parametrize("kill", ["CLIENT KILL ID 2", "CLIENT KILL TYPE normal"])
-def test_who_is_killed_between_runs_nothing(served, kill):
+def test_who_is_killed_between_runs_nothing(served, kill, threads):
     """What was read of it by then is dropped with it."""
-    s = served(io_threads=2)
+    s = served(io_threads=threads)
     a, b = s.connect(), s.connect()
     a.send("PING").expect(b"+PONG\r\n")
     b.send("PING").expect(b"+PONG\r\n")
@@ -231,8 +291,9 @@ def test_who_is_killed_between_runs_nothing(served, kill):
     s.connect().send("EXISTS k").expect(b":0\r\n")
 
 
-def test_a_pause_holds_back_what_was_read(served):
-    s = served(io_threads=2)
+@several
+def test_a_pause_holds_back_what_was_read(served, threads):
+    s = served(io_threads=threads)
     a, b = s.connect(), s.connect()
     b.send("PING").expect(b"+PONG\r\n")
     with Held(s):
@@ -245,9 +306,10 @@ def test_a_pause_holds_back_what_was_read(served):
     assert time.monotonic() - begun > 0.1
 
 
-def test_who_is_logged_out_between_is_a_stranger(served):
+@several
+def test_who_is_logged_out_between_is_a_stranger(served, threads):
     """Its bytes were read for a client that could do everything."""
-    s = served(io_threads=2)
+    s = served(io_threads=threads)
     a, b = s.connect(), s.connect()
     a.send("ACL SETUSER u on nopass +@all ~*").expect(b"+OK\r\n")
     b.send("AUTH u x").expect(b"+OK\r\n")

@@ -3,7 +3,7 @@ key by key."""
 import pytest
 
 from tests.commands.run import Client
-from tests.engine.conftest import encode
+from tests.engine.conftest import encode, with_threads
 from tests.respclient import decode
 
 
@@ -55,6 +55,7 @@ def test_keys_beyond_the_limit_are_said_to_be_invalid(served):
     assert c.silent() and stats(s)["keys"] == 0
 
 
+@with_threads
 def test_who_goes_leaves_nothing(served):
     s = served()
     worker = s.connect()
@@ -78,6 +79,7 @@ def test_who_goes_leaves_nothing(served):
     s.wait(lambda: not any(s.executor.tracking_stats().values()))
 
 
+@with_threads
 def test_the_one_that_gets_the_messages_goes(served):
     s = served()
     other, worker = s.connect(), s.connect()
@@ -112,6 +114,7 @@ def test_what_is_too_much_to_be_listed_makes_everything_invalid(served):
     assert stats(s)["keys"] == 0
 
 
+@with_threads
 def test_a_broadcast_of_many_long_keys_comes_in_parts(served):
     s = served()
     c, worker = tracking(s, "BCAST"), s.connect(60)
@@ -130,6 +133,7 @@ def test_a_broadcast_of_many_long_keys_comes_in_parts(served):
     assert sorted(found) == keys
 
 
+@with_threads
 @pytest.mark.parametrize("first", [0, 1])
 def test_what_another_changed_in_the_same_iteration_is_not_its_own(served, first):
     s = served()
@@ -146,6 +150,7 @@ def test_what_another_changed_in_the_same_iteration_is_not_its_own(served, first
     own.expect(b":1\r\n" + invalid(b"h"))
 
 
+@with_threads
 def test_who_does_not_read_what_it_is_told_is_closed(served):
     s = served(monitor_hard=1 << 20)
     deaf, hears, worker = tracking(s, "BCAST"), tracking(s, "BCAST", "PREFIX", "other"), s.connect()

@@ -1,5 +1,6 @@
 """io_threads beside peers: clients of all kinds come and go, one replica is killed (kill -9) and
-started again, and replies are under way when the servers end. IO_ATTACK_SECONDS: how long."""
+started again, and replies are under way when the servers end; thousands of connections that come
+and go leave no memory and no descriptor behind. IO_ATTACK_SECONDS: how long."""
 from __future__ import annotations
 
 import os
@@ -14,7 +15,7 @@ import pytest
 from tests.real.cluster import Cluster, until
 from tests.respclient import Connection, ReplyError, encode
 
-SECONDS = float(os.environ.get("IO_ATTACK_SECONDS", "6"))
+SECONDS = float(os.environ.get("IO_ATTACK_SECONDS", "4"))
 GONE = (OSError, EOFError, ConnectionError)
 
 
@@ -199,9 +200,32 @@ def bursts(attack, rng, number, server):
     time.sleep(0.2)
 
 
-@pytest.fixture
-def cluster(monkeypatch):
-    monkeypatch.setenv("CRDT_REDIS_IO_THREADS", "4")       # woken for each call
+def comes_and_goes(attack, rng, number, server):
+    """A hundred at once, each with a part of a pipeline; some read, some reset, some only connect,
+    and one waits."""
+    socks = []
+    try:
+        for _ in range(100):
+            socks.append(socket.create_connection(("127.0.0.1", server.port), timeout=60))
+            k = f"{number}.{rng.randrange(100)}"
+            data = (encode("PING") + encode("SET", k, "v" * rng.choice([1, 20_000]))
+                    + encode("GET", k) * rng.choice([1, 30]) + encode("BLPOP", "nothing", 1))
+            socks[-1].sendall(data[:rng.randrange(len(data))])
+        for s in socks:
+            if (end := rng.randrange(4)) == 0:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            elif end == 1:
+                s.shutdown(socket.SHUT_WR)
+                while s.recv(1 << 16):
+                    pass
+    finally:
+        for s in socks:
+            s.close()
+
+
+@pytest.fixture(params=["2", "4"])
+def cluster(monkeypatch, request):
+    monkeypatch.setenv("CRDT_REDIS_IO_THREADS", request.param)      # woken for each call
     c = Cluster(3, appendfsync="always", max_connections=150,
                 client_output_buffer_limit="normal 8388608 0 0")
     yield c.start()
@@ -238,6 +262,55 @@ def test_clients_of_all_kinds_while_a_replica_is_killed(cluster):
             assert int(s("GET", key)) >= n, (s.name, key)
     cluster.assert_converged()
     print(attack.counted, sum(attack.acknowledged.values()))
+
+
+def descriptors(server) -> int:
+    return len(os.listdir(f"/proc/{server.pid}/fd"))
+
+
+def connections(server) -> int:
+    return int(server("INFO", "stats").split(b"total_connections_received:")[1].split()[0])
+
+
+def test_thousands_come_and_go_and_leave_nothing(monkeypatch):
+    """At b, while peers write, and a is killed and comes back."""
+    monkeypatch.setenv("CRDT_REDIS_IO_THREADS", "4")
+    cluster = Cluster(2, appendfsync="always", max_connections=2000)
+    a, b = cluster.start()
+    try:
+        for s in cluster:                   # keys and what all keep for good
+            for n in range(6):
+                for i in range(100):
+                    s("SET", f"{n}.{i}", "v" * 20_000)
+        cluster.sync()
+
+        def wave(kill):
+            attack = Attack(cluster)
+            for s in (a, b):
+                for client, n in ((comes_and_goes, 3), (writes, 2)):
+                    for _ in range(n):
+                        attack.run(client, len(attack.threads), s)
+            enough = connections(b) + 2000
+            until(lambda: attack.wrong or connections(b) > enough - 1000 * kill, 120)
+            if kill:
+                a.kill()
+                a.start()
+                until(lambda: attack.wrong or connections(b) > enough, 120)
+            attack.end()
+            assert not attack.wrong
+            cluster.sync()
+            until(lambda: b"connected_clients:1\r" in b("INFO", "clients"), 20)
+
+        wave(kill=False)
+        fds, resident = descriptors(b), b.resident_bytes()
+        for kill in (True, False):
+            wave(kill)
+        until(lambda: descriptors(b) <= fds + 2, 20)        # links to a that are being made anew
+        until(lambda: b.resident_bytes() < resident + (8 << 20), 20)
+        cluster.assert_converged()
+    finally:
+        for s in cluster:
+            s.dispose()
 
 
 def test_replies_are_under_way_when_the_server_ends(cluster):

@@ -948,9 +948,10 @@ def test_handshakes_that_do_not_end(server, pem):
     assert is_well(a, pem)
 
 
-def test_handshakes_and_records_in_threads(server, pem):
+@pytest.mark.parametrize("threads", [2, 4])
+def test_handshakes_and_records_in_threads(server, pem, threads):
     """Clients that shake hands, talk, and go, and some that never end a handshake."""
-    a = server(**flags(pem, io_threads=3))
+    a = server(**flags(pem, io_threads=threads))
     hello = client_hello(pem)[:100]
     slow = [socket.create_connection(("127.0.0.1", a.settings["tls_port"])) for _ in range(50)]
     for s in slow:
