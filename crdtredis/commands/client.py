@@ -274,7 +274,7 @@ def chosen(session, args: list[bytes], skip_me: bool, read_id) -> list[dict]:
         if word in ids:
             at += 1
             while at < len(args) and args[at].upper() not in OPTIONS:
-                ids[word].append(read_id(args[at]))
+                ids[word].append(read_id(args[at], ids[word]))
                 at += 1
             if not ids[word]:
                 raise CommandError(SYNTAX)
@@ -294,11 +294,17 @@ def chosen(session, args: list[bytes], skip_me: bool, read_id) -> list[dict]:
             and not (skip_me and row["id"] == session.id) and all(f(row) for f in fits.values())]
 
 
+def id_to_kill(arg: bytes, before: list[int]) -> int:
+    if before:
+        integer(arg, SYNTAX)            # what follows an id may be meant as the next filter
+    return integer(arg, CLIENT_ID_NOT_POSITIVE, low=1)
+
+
 @subcommand(f"LIST [{FILTER_USAGE}]...", arity=-2, flags=ADMIN, since="2.4.0",
             complexity="O(N) where N is the number of client connections",
             tips="nondeterministic_output", summary="Describes the connections, all or some.")
 def client_list(session, argv):
-    found = chosen(session, argv[2:], False, lambda arg: integer(arg, CLIENT_ID))
+    found = chosen(session, argv[2:], False, lambda arg, _: integer(arg, CLIENT_ID))
     return Verbatim("".join(map(line, found)))
 
 
@@ -309,8 +315,7 @@ def client_kill(session, argv):
     if len(argv) == 3:
         found = chosen(session, [b"ADDR", argv[2]], False, None)
     else:
-        found = chosen(session, argv[2:], True,
-                       lambda arg: integer(arg, CLIENT_ID_NOT_POSITIVE, low=1))
+        found = chosen(session, argv[2:], True, id_to_kill)
     for row in {row["id"]: row for row in found}.values():
         if row["id"] == session.id:
             session.close()

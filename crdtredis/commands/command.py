@@ -73,7 +73,7 @@ def keys_of(argv: list[bytes]) -> list[tuple[bytes, str]]:
     if len(argv) != spec.arity and (spec.arity > 0 or len(argv) < -spec.arity):
         raise CommandError(INVALID_NUMBER_OF_ARGUMENTS)
     found = spec.keys_in(argv)
-    if not found:
+    if not found and "no_mandatory_keys" not in spec.flags:
         raise CommandError(INVALID_ARGUMENTS)
     return [(argv[i], access) for i, access in found]
 

@@ -185,6 +185,7 @@ def test_getkeys(c, call, keys):
 
 
 def test_getkeys_errors(c):
+    assert c("COMMAND", "GETKEYS", "EVAL", "return 1", "0") == []       # it need not have any
     assert c.error("COMMAND", "GETKEYS", "nosuch", "a") == "ERR Invalid command specified"
     assert c.error("COMMAND", "GETKEYS", "PING", "a") == "ERR The command has no key arguments"
     assert (c.error("COMMAND", "GETKEYS", "GET", "a", "b")

@@ -664,6 +664,8 @@ def test_filters_of_clients(served):
         assert listed(filters) == f"-ERR {refusal}", filters
     for kill, reply in [("ID x", b"-ERR client-id should be greater than 0\r\n"),
                         ("ID 0", b"-ERR client-id should be greater than 0\r\n"),
+                        ("ID 10 0", b"-ERR client-id should be greater than 0\r\n"),
+                        ("ID 10 x", b"-ERR syntax error\r\n"),
                         ("NAME x", b":0\r\n"), ("DB 3 NOT-ID 1 2", b":1\r\n"),
                         ("ID 2 4 2", b":2\r\n"), ("LIB-NAME redis-py", b":0\r\n"),
                         ("MAXAGE 3600 SKIPME no", b":0\r\n"), ("USER default", b":0\r\n")]:
