@@ -307,6 +307,18 @@ def test_a_pause_holds_back_what_was_read(served, threads):
 
 
 @several
+def test_what_a_client_sends_while_it_waits_is_read_later(served, threads):
+    s = served(io_threads=threads)
+    a, b = s.connect(), s.connect()
+    a.send("BLPOP k 0")
+    s.wait(lambda: s.loop.stats()["blocked"] == 1)
+    a.send("ECHO x")
+    assert a.silent()
+    b.send("RPUSH k v").expect(b":1\r\n")
+    a.expect(b"*2\r\n$1\r\nk\r\n$1\r\nv\r\n$1\r\nx\r\n")
+
+
+@several
 def test_who_is_logged_out_between_is_a_stranger(served, threads):
     """Its bytes were read for a client that could do everything."""
     s = served(io_threads=threads)
