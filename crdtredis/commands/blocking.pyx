@@ -15,14 +15,15 @@ any other. So a queue whose every job must be done once has its workers at one r
 there is, as a rule, taken before another replica hears of it.
 """
 from libc.math cimport ceill
-from libc.stdint cimport INT64_MAX, int64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 from crdtredis._core cimport T_LIST, T_ZSET, Collection, Element
 from crdtredis._engine cimport CLIENT_IN_EXEC, Call, native, refuse, wait_for_keys
 from crdtredis._resp cimport reply_array, reply_bulk, reply_null, reply_null_array
 from crdtredis.buffer cimport Span
 from crdtredis.commands cimport lists, zsets
-from crdtredis.commands.common cimport FOUND, MISSING
+from crdtredis.commands.common cimport FOUND, MISSING, REFUSED
+from crdtredis.commands.lists cimport Moves
 from crdtredis.commands.members cimport find_first, read_pops
 from crdtredis.errors cimport TIMEOUT_NEGATIVE, TIMEOUT_NOT_FLOAT, TIMEOUT_OUT_OF_RANGE
 from crdtredis.numbers cimport parse_long_double
@@ -150,6 +151,26 @@ cdef void brpoplpush(Call *c) noexcept nogil:
     move(c, 1, 0)
 
 
+cdef void blmovem(Call *c) noexcept nogil:
+    """With EXACTLY it waits for as many elements, and those who wait behind it may take what is too
+    little for it."""
+    cdef Element *e
+    cdef Collection *l
+    cdef Moves m
+    cdef int64_t timeout
+    cdef int i, found
+    if not (lists.read_side(c, c.argv[3], &m.from_tail)
+            and lists.read_side(c, c.argv[4], &m.to_tail)
+            and read_timeout(c, c.argv[5], &timeout) and lists.read_moves(c, 6, &m)):
+        return
+    found = find_first(c, T_LIST, 1, 1, &i, &e, &l)
+    if found == REFUSED or (found == FOUND and lists.move_several(c, &m)):
+        return
+    wait(c, T_LIST, 1, 1, timeout)
+    if c.client.wait != NULL and m.exactly:
+        c.client.wait.alike = <uint64_t>m.most
+
+
 # ---- registration --------------------------------------------------------------------------------
 LOCAL = ("Waiting is local to a replica. Two replicas that see the same element, each with a "
          "client that waits, both give it out; it is removed once.")
@@ -172,6 +193,14 @@ command("BLMOVE source destination <LEFT | RIGHT> <LEFT | RIGHT> timeout", arity
         since="6.2.0", complexity="O(log N)",
         summary="Moves an element from an end of a list to an end of a list, or waits for one.",
         replicas=MOVED)(native(blmove))
+command("BLMOVEM source destination <LEFT | RIGHT> <LEFT | RIGHT> timeout "
+        "[<COUNT count | EXACTLY count> <OBO | BULK>]", arity=-6,
+        flags="write denyoom blocking one_change",
+        keys=[KeyRange("RW access delete", 1), KeyRange("RW insert", 2)], group="list",
+        since="8.10.0", complexity="O(M log N) for M elements moved",
+        summary="Moves several elements from an end of a list to an end of a list, or waits for "
+                "one, or for all of them.",
+        replicas=MOVED)(native(blmovem))
 command("BRPOPLPUSH source destination timeout", arity=4, flags="write denyoom blocking one_change",
         keys=[KeyRange("RW access delete", 1), KeyRange("RW insert", 2)], group="list",
         since="2.2.0", complexity="O(log N)",

@@ -6,7 +6,7 @@ positions, so concurrent commands never mean the wrong element.
 
 Ends cost O(log n) with a small constant (no search: the rank is known), an index O(log n), where
 Redis walks; scans (LREM, LPOS, LINSERT) are linear as in Redis. A command that pops several
-elements, or moves one, is one op.
+elements, or moves them, is one op.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MIN, int64_t, uint64_t
@@ -20,12 +20,13 @@ from crdtredis._core cimport (MAX_STEPS, STEP_ROOM, T_LIST, Collection, Element,
 from crdtredis._engine cimport Call, is_word, native, refuse, refuse_arity, refuse_syntax
 from crdtredis._resp cimport (reply_array, reply_bulk, reply_int, reply_null, reply_null_array,
                               reply_ok)
-from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_size, read_int
 from crdtredis.commands.members cimport (end_removal, find_first, find_members, find_typed,
                                          read_count, read_members, read_pops, reply_size)
-from crdtredis.errors cimport (INDEX_RANGE, LPOS_COUNT_NEGATIVE, LPOS_MAXLEN_NEGATIVE,
-                               LPOS_RANK_ZERO, NOT_NEGATABLE, NO_ROOM_IN_LIST, NO_SUCH_KEY)
+from crdtredis.errors cimport (COUNT_NOT_POSITIVE, INDEX_RANGE, LPOS_COUNT_NEGATIVE,
+                               LPOS_MAXLEN_NEGATIVE, LPOS_RANK_ZERO, NOT_NEGATABLE,
+                               NO_ROOM_IN_LIST, NO_SUCH_KEY)
 from crdtredis.numbers cimport parse_int64
 
 from crdtredis.commands.table import CountedKeys, KeyRange, command
@@ -296,6 +297,114 @@ cdef void rpoplpush(Call *c) noexcept nogil:
     move(c, 1, 0)
 
 
+# ---- moving several ------------------------------------------------------------------------------
+cdef int read_moves(Call *c, int at, Moves *m) noexcept nogil:
+    """The sides at argv[3] and argv[4] have been read; `COUNT|EXACTLY n OBO|BULK`, or nothing, from
+    argv[at] on. 0 after a refusal."""
+    m.most = 1
+    m.exactly = 0
+    m.one_by_one = 1
+    if c.argc == at:
+        return 1
+    if c.argc == at + 3:
+        m.exactly = is_word(c.argv[at], b"EXACTLY")
+    if c.argc != at + 3 or not (m.exactly or is_word(c.argv[at], b"COUNT")):
+        refuse_syntax(c)
+        return 0
+    if not parse_int64(c.argv[at + 1].p, c.argv[at + 1].n, &m.most) or m.most < 1:
+        refuse(c, COUNT_NOT_POSITIVE)
+        return 0
+    m.one_by_one = is_word(c.argv[at + 2], b"OBO")
+    if not m.one_by_one and not is_word(c.argv[at + 2], b"BULK"):
+        refuse_syntax(c)
+        return 0
+    return 1
+
+
+cdef size_t slice_size(Call *c, Collection *l, size_t first, size_t n) noexcept nogil:
+    """Bytes of the n elements from `first` on."""
+    cdef ListCursor at
+    cdef size_t i, size = 0
+    list_seek(l, first, &at)
+    for i in range(n):
+        size += list_value(c.kernel, &at).n
+        list_next(&at)
+    return size
+
+
+cdef Span *copy_slice(Call *c, Collection *l, size_t first, size_t n, size_t size, int reversed,
+                      Buffer *copy) noexcept nogil:
+    """These elements, which have `size` bytes, or the last of them first. All is in `copy`, which
+    the caller frees: the values, and behind them the Spans of them."""
+    cdef ListCursor at
+    cdef Span v
+    cdef Span *spans
+    cdef size_t i
+    size = (size + sizeof(Span) - 1) // sizeof(Span) * sizeof(Span)
+    buffer_need(copy, size + n * sizeof(Span))
+    spans = <Span*>(copy.p + size)
+    list_seek(l, first, &at)
+    for i in range(n):
+        v = list_value(c.kernel, &at)
+        spans[n - 1 - i if reversed else i] = span(copy.p + copy.n, v.n)
+        buffer_add(copy, v.p, v.n)
+        list_next(&at)
+    return spans
+
+
+cdef int move_several(Call *c, const Moves *m) noexcept nogil:
+    """LMOVEM: takes elements from an end of argv[1], all of them before the first is given to
+    argv[2]. One by one each is pushed as it would be popped; else they keep their order. In one op.
+    0: there are too few, and nothing is replied."""
+    cdef Element *e
+    cdef Element *to
+    cdef Collection *l
+    cdef Collection *there
+    cdef Buffer copy
+    cdef Span *values
+    cdef size_t first, i, n, size, content, bytes
+    cdef int found = find_members(c, c.argv[1], T_LIST, &e, &l)
+    if found == MISSING or (found == FOUND and m.exactly and m.most > <int64_t>l.live):
+        return 0
+    if found != FOUND or find_members(c, c.argv[2], T_LIST, &to, &there) == REFUSED:
+        return 1
+    n = <size_t>min(m.most, <int64_t>l.live)
+    first = l.live - n if m.from_tail else 0
+    content = slice_size(c, l, first, n)
+    bytes = content + 2 * n * STEP_ROOM
+    size = max(c.argv[1].n, c.argv[2].n)
+    if (not op_fits(c.kernel, c.db, 2 * n, size, bytes + n * STEP_ROOM * MAX_STEPS)
+            and not op_room(c.kernel, c.db, 2 * n, size, bytes + n * place_size(l))):
+        return 1
+    memset(&copy, 0, sizeof(Buffer))
+    values = copy_slice(c, l, first, n, content, m.from_tail if m.one_by_one else not m.to_tail,
+                        &copy)
+    # First, as in `move`.
+    if push(c, c.argv[2], to, values, <int>n, m.to_tail):
+        e = key_find(c.kernel, c.db, c.argv[1])
+        if l != there:
+            e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
+        elif not m.to_tail:
+            first += n
+        for i in range(n):
+            e = list_remove(c.kernel, c.db, c.argv[1], e,
+                            first + n - 1 - i if m.from_tail else first)
+        if l != there:
+            end_removal(c, c.argv[1], e)
+        reply_array(c.reply, <int64_t>n)
+        for i in range(n):
+            reply_element(c, values[i if m.to_tail else n - 1 - i])
+    buffer_free(&copy)
+    return 1
+
+
+cdef void lmovem(Call *c) noexcept nogil:
+    cdef Moves m
+    if (read_side(c, c.argv[3], &m.from_tail) and read_side(c, c.argv[4], &m.to_tail)
+            and read_moves(c, 5, &m) and not move_several(c, &m)):
+        reply_null_array(c.reply)
+
+
 # ---- reading -------------------------------------------------------------------------------------
 cdef void llen(Call *c) noexcept nogil:
     reply_size(c, T_LIST)
@@ -518,6 +627,15 @@ command("LMOVE source destination <LEFT | RIGHT> <LEFT | RIGHT>", arity=5,
         since="6.2.0", complexity="O(log N)",
         summary="Moves an element from an end of a list to an end of a list.",
         replicas=MOVED)(native(lmove))
+command("LMOVEM source destination <LEFT | RIGHT> <LEFT | RIGHT> "
+        "[<COUNT count | EXACTLY count> <OBO | BULK>]", arity=-5,
+        flags="write denyoom one_change",
+        keys=[KeyRange("RW access delete", 1), KeyRange("RW insert", 2)], group="list",
+        since="8.10.0", complexity="O(M log N) for M elements moved",
+        summary="Moves several elements, or none where that many are not there, from an end of a "
+                "list to an end of a list.",
+        replicas=f"One operation, whose elements stay together. {POPPED} It is then pushed "
+                 "twice.")(native(lmovem))
 command("RPOPLPUSH source destination", arity=3, flags="write denyoom one_change",
         keys=[KeyRange("RW access delete", 1), KeyRange("RW insert", 2)], group="list",
         since="1.2.0", complexity="O(log N)",

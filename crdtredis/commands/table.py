@@ -79,7 +79,7 @@ EVENTS = {
     ("l", "lpop", "plain", ""): "lpop blpop",
     ("l", "rpop", "plain", ""): "rpop brpop",
     ("l", "lpop", "ends", "rpop"): "lmpop blmpop",
-    ("l", "rpop", "move", "lpush"): "lmove blmove rpoplpush brpoplpush",
+    ("l", "rpop", "move", "lpush"): "lmove blmove lmovem blmovem rpoplpush brpoplpush",
     ("l", "linsert", "plain", ""): "linsert",
     ("l", "lset", "plain", ""): "lset",
     ("l", "lrem", "plain", ""): "lrem",

@@ -47,6 +47,8 @@ def test_an_element_that_is_there_is_taken_at_once():
     assert c("BLMPOP", 0, 2, "none", "l", "LEFT", "COUNT", 2) == [b"l", [b"b", b"c"]]
     assert c("BLMOVE", "l", "m", "LEFT", "RIGHT", 0) == b"d"
     assert c("BRPOPLPUSH", "m", "m", 0) == b"d"
+    assert c("BLMOVEM", "m", "m", "LEFT", "RIGHT", 0) == [b"d"]
+    assert c("BLMOVEM", "m", "m", "LEFT", "RIGHT", 0, "COUNT", 2**63 - 1, "BULK") == [b"d"]
     assert c("EXISTS", "l") == 0
     c("ZADD", "z", 1, "a", 2, "b", 3, "c", 4, "d")
     assert c("BZPOPMIN", "z", 0) == [b"z", b"a", b"1"]
@@ -60,7 +62,8 @@ def test_replies_in_resp3():
     a("ZADD", "z", 1, "a", 2, "b")
     assert a.raw("BZPOPMIN", "z", 0) == b"*3\r\n$1\r\nz\r\n$1\r\na\r\n,1\r\n"
     assert a.raw("BZMPOP", 0, 1, "z", "MIN") == b"*2\r\n$1\r\nz\r\n*1\r\n*2\r\n$1\r\nb\r\n,2\r\n"
-    for argv in ("BLPOP l 0.001", "BLMOVE l m LEFT LEFT 0.001", "BZMPOP 0.001 1 z MIN"):
+    for argv in ("BLPOP l 0.001", "BLMOVE l m LEFT LEFT 0.001", "BZMPOP 0.001 1 z MIN",
+                 "BLMOVEM l m LEFT LEFT 0.001", "BLMOVEM l m LEFT LEFT 0.001 EXACTLY 2 OBO"):
         blocks(b, *argv.split())
         later(b, 1)
         assert b.session.take_replies() == b"_\r\n"
@@ -79,6 +82,7 @@ def test_the_first_key_in_the_order_of_arguments_wins():
 
 @pytest.mark.parametrize("argv", ["BLPOP s 0", "BRPOP none s 0", "BLMPOP 0 1 s LEFT",
                                   "BLMOVE s d LEFT LEFT 0", "BRPOPLPUSH s d 0", "BZPOPMIN s 0",
+                                  "BLMOVEM s d LEFT LEFT 0", "BLMOVEM s d LEFT LEFT 0 COUNT 2 OBO",
                                   "BZPOPMAX none s 0", "BZMPOP 0 2 none s MIN"])
 def test_a_key_of_another_type_is_refused_at_the_call(argv):
     c = Client()
@@ -102,6 +106,7 @@ def test_time_limits_that_are_refused(timeout, text):
     c = Client()
     for argv in (["BLPOP", "k", timeout], ["BZPOPMIN", "k", timeout],
                  ["BLMOVE", "k", "l", "LEFT", "LEFT", timeout], ["BRPOPLPUSH", "k", "l", timeout],
+                 ["BLMOVEM", "k", "l", "LEFT", "LEFT", timeout, "COUNT", "0", "OBO"],
                  ["BLMPOP", timeout, "1", "k", "LEFT"], ["BZMPOP", timeout, "1", "k", "MIN"]):
         assert c.error(*argv) == "ERR " + text
 
@@ -115,6 +120,11 @@ def test_time_limits_that_are_refused(timeout, text):
     ("BZMPOP x 1 k LEFT", "syntax error"),
     ("BZMPOP x 1 k MIN COUNT", "syntax error"),
     ("BZMPOP x 1 k MAX COUNT -1", "count should be greater than 0"),
+    ("BLMOVEM a b LEFT UP x", "syntax error"), ("BLMOVEM a b LEFT LEFT 0 COUNT 1", "syntax error"),
+    ("BLMOVEM a b LEFT LEFT 0 COUNT 1 OBO 1", "syntax error"),
+    ("BLMOVEM a b LEFT LEFT 0 EXACTLY 0 UP", "count should be greater than 0"),
+    ("BLMOVEM a b LEFT LEFT COUNT 1 OBO 0", "timeout is not a float or out of range"),
+    ("BLMOVEM a b LEFT LEFT", "wrong number of arguments for 'blmovem' command"),
     ("BLMOVE a b LEFT UP x", "syntax error"), ("BLMOVE a b UP LEFT x", "syntax error"),
     ("BLPOP k", "wrong number of arguments for 'blpop' command"),
     ("BZMPOP 0 1 k", "wrong number of arguments for 'bzmpop' command")])
@@ -125,10 +135,11 @@ def test_arguments_that_are_refused(argv, text):
 def test_inside_exec_nobody_waits():
     a, b = clients(2)
     for argv in ("MULTI", "BLPOP l 0", "BLMPOP 0 1 l LEFT", "BLMOVE l m LEFT LEFT 0",
-                 "BRPOPLPUSH l m 0", "BZPOPMIN z 0", "BZMPOP 0 1 z MIN", "RPUSH l x", "BLPOP l 0"):
+                 "BRPOPLPUSH l m 0", "BZPOPMIN z 0", "BZMPOP 0 1 z MIN", "BLMOVEM l m LEFT LEFT 0",
+                 "RPUSH l x", "BLMOVEM l m LEFT LEFT 0 EXACTLY 2 OBO", "BLPOP l 0"):
         a(*argv.split())
-    assert (a.raw("EXEC") == b"*8\r\n" + b"*-1\r\n" * 2 + b"$-1\r\n" * 2 + b"*-1\r\n" * 2 +
-            b":1\r\n*2\r\n$1\r\nl\r\n$1\r\nx\r\n")
+    assert (a.raw("EXEC") == b"*10\r\n" + b"*-1\r\n" * 2 + b"$-1\r\n" * 2 + b"*-1\r\n" * 3 +
+            b":1\r\n*-1\r\n*2\r\n$1\r\nl\r\n$1\r\nx\r\n")
 
 
 # ---- being served --------------------------------------------------------------------------------
@@ -139,6 +150,13 @@ def test_inside_exec_nobody_waits():
     ("BLMPOP 0 1 k RIGHT COUNT 5", "RPUSH k a b", [b"k", [b"b", b"a"]]),
     ("BLMOVE k d RIGHT LEFT 0", "RPUSH k a b", b"b"),
     ("BRPOPLPUSH k d 0", "RPUSH k a b", b"b"),
+    ("BLMOVEM k d RIGHT LEFT 0", "RPUSH k a b", [b"b"]),
+    ("BLMOVEM k d LEFT LEFT 0 COUNT 5 OBO", "RPUSH k a b", [b"b", b"a"]),
+    ("BLMOVEM k d LEFT LEFT 0 EXACTLY 2 BULK", "RPUSH k a b c", [b"a", b"b"]),
+    ("BLMOVEM k k LEFT LEFT 0 EXACTLY 2 OBO", "RPUSH k a b c", [b"b", b"a"]),
+    ("BLPOP k 0", "LMOVEM list k LEFT LEFT COUNT 2 OBO", [b"k", b"y"]),
+    ("BLMOVEM k d LEFT LEFT 0 EXACTLY 3 BULK", "SORT list ALPHA STORE k", [b"x", b"y", b"z"]),
+    ("BLMOVEM k d LEFT LEFT 0 EXACTLY 3 BULK", "RENAME list k", [b"x", b"y", b"z"]),
     ("BZPOPMIN k 0", "ZADD k 2 b 1 a", [b"k", b"a", b"1"]),
     ("BZPOPMAX k 0", "ZADD k 2 b 1 a", [b"k", b"b", b"2"]),
     ("BZMPOP 0 1 k MIN COUNT 2", "ZADD k 2 b 1 a", [b"k", [[b"a", b"1"], [b"b", b"2"]]]),
@@ -237,6 +255,67 @@ def test_databases_are_apart():
     c("RPUSH", "k", "y")
     c("SWAPDB", 0, 3)
     assert got(b) == [b"k", b"y"]
+
+
+# ---- BLMOVEM -------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("wake", ["RPUSH s 3", "LPUSH s 3", "LINSERT s BEFORE 1 3",
+                                  "LMOVE feed s LEFT RIGHT", "LMOVEM feed s LEFT LEFT COUNT 1 OBO",
+                                  "BLMOVEM feed s LEFT LEFT 0", "RPUSHX s 3"])
+def test_exactly_waits_for_a_list_to_grow(wake):
+    a, b = clients(2)
+    a("RPUSH", "s", 1)
+    a("RPUSH", "feed", 3)
+    blocks(b, "BLMOVEM", "s", "d", "LEFT", "RIGHT", 0, "EXACTLY", 3, "BULK")
+    a("RPUSH", "s", 2)
+    a("LSET", "s", 0, 1)
+    assert got(b) is None and a("LRANGE", "s", 0, -1) == [b"1", b"2"] and a("EXISTS", "d") == 0
+    a(*wake.split())
+    there = got(b)
+    assert sorted(there) == [b"1", b"2", b"3"] and a("LRANGE", "d", 0, -1) == there
+    assert a("EXISTS", "s") == 0 and not b.session.blocked
+
+
+def test_exactly_keeps_its_place_behind_which_others_take_what_is_too_little():
+    a, b, c, d = clients(4)
+    blocks(b, "BLMOVEM", "s", "d", "LEFT", "RIGHT", 0, "EXACTLY", 2, "BULK")
+    blocks(c, "BLPOP", "s", 0)
+    blocks(d, "BLPOP", "s", 0)
+    a("RPUSH", "s", "a")
+    assert got(c) == [b"s", b"a"] and got(b) is None and got(d) is None
+    a("RPUSH", "s", "b", "c")
+    assert got(b) == [b"b", b"c"] and got(d) is None
+    a("RPUSH", "s", "d")
+    assert got(d) == [b"s", b"d"]
+
+
+def test_many_who_wait_for_more_cost_one_of_them():
+    """Who wants as many as another who got none is not asked; who wants fewer is."""
+    clients_ = clients(202)
+    a, waiting_ = clients_[0], clients_[1:]
+    for w in waiting_[:200]:
+        blocks(w, "BLMOVEM", "s", "d", "LEFT", "RIGHT", 0, "EXACTLY", 5, "BULK")
+    blocks(waiting_[200], "BLMOVEM", "s", "d", "LEFT", "RIGHT", 0, "EXACTLY", 3, "BULK")
+    a("RPUSH", "s", 1)
+    a("RPUSH", "s", 2)
+    a("RPUSH", "s", 3)
+    assert got(waiting_[200]) == [b"1", b"2", b"3"]
+    a("RPUSH", "s", *range(12))
+    assert [got(w) is not None for w in waiting_[:4]] == [True, True, False, False]
+    assert a("LLEN", "s") == 2
+
+
+def test_exactly_ends_with_its_time_and_with_a_destination_of_another_type():
+    a, b = clients(2)
+    blocks(b, "BLMOVEM", "s", "d", "LEFT", "RIGHT", 1, "EXACTLY", 3, "BULK")
+    a("RPUSH", "s", 1, 2)
+    later(b, 1000)
+    assert b.session.take_replies() == b"*-1\r\n" and not b.session.blocked
+    a("SET", "d", "x")
+    blocks(b, "BLMOVEM", "s", "d", "LEFT", "RIGHT", 1, "EXACTLY", 3, "BULK")
+    a("RPUSH", "s", 3)
+    assert got(b) == WRONG_TYPE and a("LLEN", "s") == 3
+    assert b.error("BLMOVEM", "s", "d", "LEFT", "RIGHT", 1) == WRONG_TYPE
 
 
 # ---- BLMOVE --------------------------------------------------------------------------------------

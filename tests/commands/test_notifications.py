@@ -109,8 +109,8 @@ CASES = [
 ]
 
 
-# Of commands that the redis-server of the tests does not have: events as Redis 8.4 and 8.8 fire
-# them, and Valkey 9.
+# Of commands that the redis-server of the tests does not have: events as Redis 8.4, 8.8 and
+# 8.10 fire them, and Valkey 9.
 NEWER = [
     ("SET k v;SET k w IFEQ v;SET k x IFEQ v", "new k,set k,set k"),
     ("SET k EX;SET k w IFEQ EX KEEPTTL", "new k,set k,set k"),
@@ -136,6 +136,10 @@ NEWER = [
      "new k,hset k,hexpire k,hincrby k,hpersist k,hdel k"),
     ("HSETEX k EX 9 FIELDS 1 a 1;HSETEX k KEEPTTL FIELDS 1 a 2;HSETEX k FNX FIELDS 1 a 2;"
      "HSETEX k FIELDS 1 a 3", "new k,hset k,hexpire k,hset k,hset k"),
+    ("RPUSH k a b c;LMOVEM k l LEFT RIGHT;LMOVEM k l RIGHT LEFT COUNT 5 OBO",
+     "new k,rpush k,new l,rpush l,lpop k,lpush l,rpop k,del k"),
+    ("RPUSH k a b;LMOVEM k k LEFT RIGHT COUNT 2 BULK;BLMOVEM k l LEFT LEFT 0 EXACTLY 2 OBO;"
+     "LMOVEM k l LEFT LEFT", "new k,rpush k,rpush k,lpop k,new l,lpush l,lpop k,del k"),
 ]
 
 

@@ -99,6 +99,9 @@ def large_keys(c):
     ("HDEL", "hash", *MEMBERS),
     ("LMPOP", 1, "same", "LEFT", "COUNT", 2400), ("BLMPOP", 0, 1, "same", "LEFT", "COUNT", 2400),
     ("ZMPOP", 1, "zset", "MIN", "COUNT", 2400),
+    ("LMOVEM", "same", "to", "LEFT", "LEFT", "COUNT", 2400, "OBO"),
+    ("LMOVEM", "list", "list", "LEFT", "LEFT", "COUNT", 190, "OBO"),
+    ("BLMOVEM", "same", "same", "LEFT", "RIGHT", 0, "EXACTLY", 2400, "BULK"),
     ("SMOVE", "members", "other", "x" * 60_000), ("LMOVE", "string list", "to", "LEFT", "LEFT")],
     ids=lambda a: " ".join(map(str, a))[:40])
 def test_what_the_data_make_too_large(c, argv):
@@ -114,6 +117,25 @@ def test_what_the_data_make_too_large(c, argv):
         argv = ("LPOP", "list", 2600)
     c.replica.op_limit = LIMIT
     refused(c, *argv)
+
+
+def peak() -> int:
+    """Bytes that this process has held at most, ever or since clear_refs was written to."""
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmHWM")) << 10
+
+
+def test_what_is_refused_is_not_copied_before(c):
+    """A list of hundreds of megabytes would be held twice for nothing."""
+    c.replica.op_limit = 10 << 20
+    for _ in range(12):
+        c("RPUSH", "l", *["x" * 500_000] * 8)
+    with open("/proc/self/clear_refs", "w") as f:
+        f.write("5")
+    before = peak()
+    for to in "l", "m":
+        assert c.error("LMOVEM", "l", to, "LEFT", "LEFT", "COUNT", 2**63 - 1, "OBO") == TOO_LARGE
+    assert peak() - before < 20 << 20
 
 
 def test_all_that_fits_is_served(c):

@@ -21,7 +21,8 @@ COMMANDS = ["PING", "ECHO hello", "SET {k} {v}", "GET {k}", "INCR {n}", "MGET {k
             "CLIENT KILL TYPE normal SKIPME no", "CLIENT UNBLOCK {id}",
             "CLIENT PAUSE 3 WRITE", "CLIENT UNPAUSE", "TEST.DEFER 5", "TEST.DEFER", "TEST.RAISE x",
             "TEST.BIG 300000", "TEST.BIG 10", "QUIT", "BLPOP {l} {k} 0.01", "BLPOP {l} {l2} 0",
-            "BLMOVE {l} {l2} LEFT RIGHT 0.1", "BZPOPMIN {l} 0.05",
+            "BLMOVE {l} {l2} LEFT RIGHT 0.1",
+            "BLMOVEM {l} {l2} LEFT RIGHT 0.1 EXACTLY 3 OBO", "BZPOPMIN {l} 0.05",
             "BLMPOP 0 2 {l} {l2} RIGHT COUNT 3", "RPUSH {l} {v}", "RPUSH {l} a b c", "DEL {l}",
             "ZADD {l} 1 m", "CLIENT UNBLOCK {id} ERROR"]
 WEIGHTS = [1 if "KILL TYPE" in c or c == "QUIT" else 2 if "CLIENT" in c or "DEFER" in c else 8

@@ -13,8 +13,8 @@ from tests.engine.conftest import encode, tokens
 from tests.engine.test_blocking import blocked
 
 INTERNAL, PONG = b"-ERR internal error\r\n", b"+PONG\r\n"
-IN_SECONDS = ["BLPOP k {}", "BRPOP k {}", "BLMOVE k l LEFT LEFT {}", "BRPOPLPUSH k l {}",
-              "BLMPOP {} 1 k LEFT", "BZPOPMIN k {}", "BZPOPMAX k {}",
+IN_SECONDS = ["BLPOP k {}", "BRPOP k {}", "BLMOVE k l LEFT LEFT {}", "BLMOVEM k l LEFT LEFT {}",
+              "BRPOPLPUSH k l {}", "BLMPOP {} 1 k LEFT", "BZPOPMIN k {}", "BZPOPMAX k {}",
               "BZMPOP {} 1 k MIN"]
 IN_MS = ["WAIT 1 {}", "WAITAOF 0 1 {}", "CLIENT PAUSE {} WRITE", "CRDT.SYNC {}"]
 FLOATS = {"nan": "timeout is not a float or out of range", "-0.1": "timeout is negative",

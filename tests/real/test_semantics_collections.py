@@ -2,7 +2,9 @@
 clash, and of their deadlines and transactions: every row of the table and every worked example, on
 three real server processes (see test_semantics.py).
 """
+import random
 import time
+from collections import Counter
 from itertools import combinations
 
 import pytest
@@ -388,6 +390,54 @@ def test_what_was_popped_and_added_again_stays(w):
             and elements(w, "l") == [b"m"])
 
 
+# ---- LMOVEM: what both take is given twice and removed once --------------------------------------
+
+@pytest.mark.parametrize("order,block", [("BULK", [b"0", b"1", b"2"]), ("OBO", [b"2", b"1", b"0"])])
+def test_several_elements_moved_by_two_replicas(w, order, block):
+    """Each replica's stay together, in the order it gave them; a push to the source survives."""
+    seed(w, ("RPUSH", "q", *range(5)), ("RPUSH", "to", "x"))
+    assert w.A("LMOVEM", "q", "to", "LEFT", "LEFT", "COUNT", 3, order) == block
+    assert w.B("LMOVEM", "q", "to", "LEFT", "LEFT", "EXACTLY", 3, order) == block
+    w.C("LPUSH", "q", "new")
+    w.S()
+    assert elements(w, "q") == [b"new", b"3", b"4"]
+    assert elements(w, "to") == block + block + [b"x"]
+
+
+def test_an_element_moved_by_one_is_not_lost_when_another_empties_the_source(w):
+    seed(w, ("RPUSH", "q", *range(4)))
+    w.A("LMOVEM", "q", "to", "RIGHT", "LEFT", "COUNT", 9, "OBO")
+    w.B("DEL", "q")
+    w.C("LMOVEM", "q", "q", "LEFT", "LEFT", "EXACTLY", 2, "OBO")
+    w.S()
+    assert elements(w, "to") == [b"0", b"1", b"2", b"3"] and elements(w, "q") == [b"1", b"0"]
+
+
+def test_many_moves_lose_nothing(w):
+    """What random moves at three replicas that do not hear of each other leave: every element."""
+    rng = random.Random(8)
+    keys, sides, names = ["l0", "l1", "l2"], ["LEFT", "RIGHT"], [b"%d" % i for i in range(60)]
+    seed(w, *[("RPUSH", key, *names[20 * i:20 * i + 20]) for i, key in enumerate(keys)])
+    for turn in range(4):
+        w.apart()
+        for i in range(30):
+            s = w.mesh[i % 3]
+            reply = s("LMOVEM", rng.choice(keys), rng.choice(keys), *rng.choices(sides, k=2),
+                      rng.choice(["COUNT", "EXACTLY"]), rng.randint(1, 12),
+                      rng.choice(["OBO", "BULK"]))
+            assert reply is None or set(reply) <= set(names)
+            if i % 10 == 9:
+                s("RPUSH", rng.choice(keys), f"{turn}-{i}")
+                names.append(f"{turn}-{i}".encode())
+        w.S()
+        found = [e for key in keys for e in elements(w, key)]
+        assert set(found) == set(names)
+        for key in keys:                            # once each, else they grow without end
+            for e, n in Counter(elements(w, key)).items():
+                w.A("LREM", key, n - 1, e) if n > 1 else None
+        w.S()
+
+
 # ---- deadlines -----------------------------------------------------------------------------------
 
 WRITES = {"hash": [("HSET", "k", "f", "1"), ("HINCRBY", "k", "g", "1")],
@@ -589,6 +639,9 @@ def test_a_hidden_value_shows_when_the_other_is_removed_unseen(w):
 MOVES = {"SMOVE": (("SADD", "a", "m"), ("SMOVE", "a", "b", "m"), ("SMOVE", "b", "a", "m")),
          "LMOVE": (("RPUSH", "a", "m"), ("LMOVE", "a", "b", "LEFT", "RIGHT"),
                    ("LMOVE", "b", "a", "RIGHT", "LEFT")),
+         "LMOVEM": (("RPUSH", "a", "m", "n"), ("LMOVEM", "a", "b", "LEFT", "LEFT", "EXACTLY", "2",
+                                               "OBO"),
+                    ("LMOVEM", "b", "a", "RIGHT", "LEFT", "EXACTLY", "2", "OBO")),
          "RENAME": (("HSET", "a", "f", "m"), ("RENAME", "a", "b"), ("RENAME", "b", "a")),
          "EXEC": (("ZADD", "a", "1", "m"), ("MULTI", "ZREM a m", "ZADD b 1 m"),
                   ("MULTI", "ZREM b m", "ZADD a 1 m"))}

@@ -130,6 +130,8 @@ class Clients:
         if inside and rng.random() < 0.05:                    # there they never wait
             return [rng.choice([("BLPOP", k, other, 0), ("BRPOP", k, 0),
                                 ("BLMOVE", k, other, *rng.choices(SIDES, k=2), 0),
+                                ("BLMOVEM", k, other, *rng.choices(SIDES, k=2), 0, "EXACTLY", 2,
+                                 "BULK"),
                                 ("BZPOPMIN", k, other, 0),
                                 ("BLMPOP", 0, 2, k, other, "LEFT"), ("BZMPOP", 0, 1, k, "MAX")])]
         return [getattr(self, kind)(k, other)]
@@ -324,8 +326,11 @@ class Clients:
             return rng.choice([("LPOP", k, *count), ("LPOP", k, *count), ("RPOP", k, *count),
                                ("LMPOP", 2, k, other, rng.choice(SIDES), "COUNT", 2)])
         if x < 0.64:
-            return rng.choice([("LMOVE", k, other, rng.choice(SIDES), rng.choice(SIDES)),
-                               ("RPOPLPUSH", k, other)])
+            sides = rng.choices(SIDES, k=2)
+            return rng.choice([("LMOVE", k, other, *sides), ("RPOPLPUSH", k, other),
+                               ("LMOVEM", k, rng.choice([k, other]), *sides,
+                                rng.choice(["COUNT", "EXACTLY"]), rng.randint(1, self.long + 3),
+                                rng.choice(["OBO", "BULK"]))])
         if x < 0.75:
             pivot = (rng.choice("xyz") if rng.random() < 0.6 or not self.pushed
                      else str(rng.randint(max(1, self.pushed - 20), self.pushed)))

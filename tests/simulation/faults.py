@@ -3965,4 +3965,9 @@ FAULTS = [
           "engine/test_threads.py::test_what_a_client_sends_while_it_waits_is_read_later",
           "CLIENT_KILLED | CLIENT_BLOCKED | CLIENT_SUSPECT |\n",
           "CLIENT_KILLED | CLIENT_SUSPECT |\n"),
+    Fault("LMOVEM: of a list that moves to its own head what has just been pushed is removed",
+          COMMANDS + "lists.pyx",
+          "commands/test_lists.py::test_several_are_moved",
+          "elif not m.to_tail:\n            first += n\n",
+          "elif not m.to_tail:\n            first += 0\n"),
 ]

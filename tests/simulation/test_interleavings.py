@@ -59,6 +59,7 @@ COMMANDS = {
     "list": ["RPUSH k p", "RPUSH k p q r", "LPUSH k p q", "LPOP k", "RPOP k", "LPOP k 2",
              "LSET k 0 n", "LSET k -1 m", "LINSERT k AFTER x i",
              "LINSERT k BEFORE x j", "LREM k 0 x", "LTRIM k 1 -1", "LMOVE k k LEFT RIGHT",
+             "LMOVEM k k LEFT LEFT COUNT 2 OBO",
              "RPOPLPUSH k l", "LPOP k; LPUSH k t", "LSET k 0 u; RPUSH k v"],
     "stream": ["XADD k * f 1", "XADD k 5-1 f 2", "XADD k 4-1 f 3", "XADD k MAXLEN 1 7-1 f 4",
                "XDEL k 2-1", "XDEL k 1-1 2-1", "XTRIM k MAXLEN 0", "XTRIM k MINID 2-1",
