@@ -12,6 +12,7 @@ cdef struct Command
 cdef struct Consumed
 cdef struct Dispatch
 cdef struct Heard
+cdef struct HotKeys
 cdef struct Parked
 cdef struct Prefix
 cdef struct ScriptRun
@@ -43,6 +44,7 @@ include "engine/notify.pxd"
 include "engine/evict.pxd"
 include "engine/monitor.pxd"
 include "engine/acl.pxd"
+include "engine/hotkeys.pxd"
 include "engine/watched.pxd"
 include "engine/waiting.pxd"
 include "engine/consumers.pxd"

@@ -17,6 +17,7 @@
 #   tls           TLS on a socket, by the OpenSSL that Python brings
 #   monitor       MONITOR
 #   acl           users: may a command run?
+#   hotkeys       which keys cost the most, while somebody wants to know
 #   watched       MULTI and WATCH: what a client holds until EXEC
 #   waiting       the wait queues of keys
 #   consumers     who reads groups of streams here, and what is given out to them
@@ -60,6 +61,7 @@ include "engine/notify.pxi"
 include "engine/evict.pxi"
 include "engine/monitor.pxi"
 include "engine/acl.pxi"
+include "engine/hotkeys.pxi"
 include "engine/watched.pxi"
 include "engine/waiting.pxi"
 include "engine/consumers.pxi"

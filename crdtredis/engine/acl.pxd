@@ -73,6 +73,12 @@ cdef void leave_user(Client *client) noexcept nogil
 cdef int acl_check(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc,
                    int *at) noexcept nogil
 cdef int user_check(const User *u, Command *cmd, Span *argv, int argc, int *at) noexcept nogil
+# Where the keys of one specification stand: every step-th from first to last, as far as there are
+# arguments; of KEYS_AFTER, where its word may stand, before a key. Asked where names_keys says 1.
+cdef void key_places(const KeySpec *k, Span *argv, int argc, int *first, int *last,
+                     int *step) noexcept nogil
+# Can the numbers of keys be right?
+cdef int names_keys(const Command *cmd, Span *argv, int argc) noexcept nogil
 # The refusal, "NOPERM ...", into out.
 cdef void acl_text(char *out, size_t size, const Client *client, const Command *cmd,
                    int denied) noexcept nogil

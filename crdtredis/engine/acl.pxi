@@ -123,6 +123,27 @@ cdef int sort_target(Span *argv, int argc) noexcept nogil:
     return target
 
 
+cdef void key_places(const KeySpec *k, Span *argv, int argc, int *first, int *last,
+                     int *step) noexcept nogil:
+    first[0] = k.first
+    last[0] = k.last if k.last > 0 else k.first
+    step[0] = k.step
+    if k.kind == KEYS_COUNTED:
+        last[0] = k.first + <int>counted_keys(k, argv, argc) * k.step
+        first[0] += 1
+    elif k.kind == KEYS_SORTED:
+        first[0] = last[0] = sort_target(argv, argc)
+        last[0] -= first[0] == 0
+        step[0] = 1
+    elif k.kind == KEYS_AFTER:
+        last[0] = argc - 2
+        step[0] = 1
+    elif k.kind == KEYS_STREAMS:
+        first[0] = stream_keys(k.first, argv, argc, last)
+    elif k.last < 0:
+        last[0] = argc + k.last
+
+
 cdef int key_allowed(const Selector *s, int need, Span key, int64_t *left) noexcept nogil:
     cdef uint32_t i
     for i in range(s.key_n):
@@ -136,24 +157,8 @@ cdef int keys_allowed(const Selector *s, const KeySpec *k, Span *argv, int argc,
                       int64_t *left) noexcept nogil:
     """The keys of one specification; *at: the one that is not allowed."""
     cdef int need = needs(k, argv, argc)
-    cdef int i = k.first
-    cdef int last = k.last if k.last > 0 else i
-    cdef int step = k.step
-    if k.kind == KEYS_COUNTED:
-        last = i + <int>counted_keys(k, argv, argc) * step
-        i += 1
-    elif k.kind == KEYS_SORTED:
-        i = last = sort_target(argv, argc)
-        if i == 0:
-            return 1
-        step = 1
-    elif k.kind == KEYS_AFTER:
-        last = argc - 2
-        step = 1
-    elif k.kind == KEYS_STREAMS:
-        i = stream_keys(i, argv, argc, &last)
-    elif k.last < 0:
-        last = argc + k.last
+    cdef int i, last, step
+    key_places(k, argv, argc, &i, &last, &step)
     while i <= last and i < argc:
         at[0] = i
         if k.kind == KEYS_AFTER:

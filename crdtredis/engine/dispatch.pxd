@@ -246,6 +246,8 @@ cdef struct Dispatch:
     void *executor          # the Executor
     void *loop              # the Loop, NULL without one
     int interrupted         # a signal handler raised inside a Python command
+    # Which keys cost the most (hotkeys.pxi).
+    HotKeys *hot            # NULL: nobody has asked
 
 # Without a loop, which sets it in every iteration, `steady` is the replica's time.
 cdef void steady_alone(Dispatch *d) noexcept nogil

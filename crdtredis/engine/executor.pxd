@@ -27,7 +27,7 @@ cdef class Executor:
     cdef public object pending          # exception of a signal handler, for the loop to raise
 
     cdef build_table(self)
-    cdef look_from(self)                # after either threshold of long commands has changed
+    cdef list hottest(self, int metric, double unit)
     cdef set_guard(self, uint32_t bit, bint on)
 
 # Puts what was refused users into ACL LOG: ten times a second, and before their clients go.

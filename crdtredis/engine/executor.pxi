@@ -5,11 +5,13 @@
 # the parts below; this is what Python asks for now and then.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.math cimport ceil
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from crdtredis._core cimport PRODUCED_MOST, PRODUCED_SECONDS, T_HASH, T_SET, T_ZSET, Replica
 from crdtredis.buffer cimport Buffer, Span, buffer_free, need_memory, span
+import resource
 import weakref
 
 from crdtredis import audit
@@ -234,6 +236,7 @@ cdef class Executor:
         parked_free(&self.d)
         consumers_free(&self.d)
         denials_free(&self.d.denials)
+        hot_free(&self.d)
         track_free(&self.d)
         buffer_free(&self.d.notify.channel)
         scripting_free(&self.d)
@@ -669,7 +672,7 @@ cdef class Executor:
         if least >= 0:
             log.least = (<uint64_t>least if cost != COST_TIME
                          else <uint64_t>(<double>least * self.d.stopwatch.per_usec))
-        self.look_from()
+        look_from(&self.d)
         if max_len != log.size:
             slowlog_resize(log, max_len)
 
@@ -681,8 +684,70 @@ cdef class Executor:
         self.set_slowlog(settings.commandlog_reply_larger_than,
                          settings.commandlog_large_reply_max_len, COST_REPLY)
 
-    cdef look_from(self):
-        self.d.stopwatch.long_from = min(self.d.logs[<int>COST_TIME].least, self.d.latency.ticks)
+    # -- HOTKEYS
+
+    @property
+    def hotkeys_active(self) -> bool:
+        """Whether commands are counted by their keys."""
+        return hot_active(&self.d)
+
+    def hotkeys_start(self, bint cpu, bint net, uint32_t shown=10, int64_t seconds=0,
+                      uint32_t sample=1):
+        """Begins anew. shown: keys of each metric, at most 64; seconds: until it ends by itself, 0:
+        it does not; sample: one command in so many, by chance."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        hot_start(&self.d, cpu, net, shown)
+        self.d.hot.limit = 1000 * seconds
+        self.d.hot.sample = sample
+        self.d.hot.user, self.d.hot.system = used.ru_utime, used.ru_stime
+
+    def hotkeys_stop(self) -> bool:
+        """What was counted stays. False: nothing was going on."""
+        if not hot_active(&self.d):
+            return False
+        hot_stop(&self.d)
+        return True
+
+    def hotkeys_reset(self):
+        """Forgets what was counted."""
+        hot_free(&self.d)
+        look_from(&self.d)
+
+    def hotkeys(self) -> dict | None:
+        """What HOTKEYS GET tells of the last session, by its names; None: there was none."""
+        cdef HotKeys *h = self.d.hot
+        cdef double per_usec = self.d.stopwatch.per_usec
+        if h == NULL:
+            return None
+        active = hot_active(&self.d)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        out = {"tracking-active": active, "sample-ratio": h.sample, "selected-slots": [[0, 16383]],
+               "all-commands-all-slots-us": <uint64_t>(<double>h.ticks / per_usec),
+               "net-bytes-all-commands-all-slots": h.bytes,
+               "collection-start-time-unix-ms": h.begun,
+               "collection-duration-ms": self.d.steady - h.since if active else h.lasted}
+        if h.tables[<int>HOT_CPU].most:
+            out["total-cpu-time-user-ms"] = int(1000 * (used.ru_utime - h.user))
+            out["total-cpu-time-sys-ms"] = int(1000 * (used.ru_stime - h.system))
+        if h.tables[<int>HOT_NET].most:
+            out["total-net-bytes"] = h.sampled
+        if h.tables[<int>HOT_CPU].most:
+            out["by-cpu-time-us"] = self.hottest(HOT_CPU, per_usec)
+        if h.tables[<int>HOT_NET].most:
+            out["by-net-bytes"] = self.hottest(HOT_NET, 1)
+        return out
+
+    cdef list hottest(self, int metric, double unit):
+        """Key and cost in turn. What is less than one unit counts as one."""
+        cdef HotKey **found = <HotKey**>need_memory(
+            calloc(self.d.hot.tables[metric].most, sizeof(HotKey*)))
+        cdef uint32_t i
+        cdef list out = []
+        for i in range(hot_found(&self.d.hot.tables[metric], self.d.hot.shown, found)):
+            out += [found[i].name[:min(found[i].n, <size_t>HOT_NAME)],
+                    <uint64_t>ceil(<double>hot_cost(found[i]) / unit)]
+        free(found)
+        return out
 
     # -- LATENCY
 
@@ -708,7 +773,7 @@ cdef class Executor:
         self.d.latency.ticks = <uint64_t>-1
         if ms > 0:
             self.d.latency.ticks = <uint64_t>(<double>ms * 1000 * self.d.stopwatch.per_usec)
-        self.look_from()
+        look_from(&self.d)
 
     def latency_events(self) -> dict:
         """Event -> (the longest in ms, ever; samples, the oldest first, as (s since 1970, ms)), of

@@ -4,7 +4,6 @@ from libc.stdint cimport int64_t
 
 from crdtredis._core cimport REFUSED_JOINING, REFUSED_LARGE, op_begin, op_end, op_room
 from crdtredis.errors cimport JOINING, TOO_LARGE, UNSOUND_RESULT
-from crdtredis.numbers cimport format_uint64
 
 
 cdef inline size_t size_of(Span *argv, int argc) noexcept nogil:
@@ -34,21 +33,24 @@ cdef void call_command(Dispatch *d, Client *client, Command *cmd, Span *argv,
     count_reply(d, client, cmd, at)
     if d.monitors != NULL and not cmd.flags & C_SKIP_MONITOR:
         monitor_show(d, client, cmd, argv, argc)
-    if now >= d.stopwatch.long_from:
-        note_long(d, client, cmd, argv, argc, now)
     replied = client.reply.buf.n - at if client.reply.buf.n > at else 0
+    if now >= d.stopwatch.long_from:
+        note_long(d, client, cmd, argv, argc, now, replied)
     if (replied >= d.logs[<int>COST_REPLY].least
             or size_of(argv, argc) + 20 * <size_t>argc >= d.logs[<int>COST_REQUEST].least):
         note_large(d, client, cmd, argv, argc, replied)
 
 
 cdef void note_long(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc,
-                    uint64_t ticks) noexcept nogil:
+                    uint64_t ticks, size_t replied) noexcept nogil:
     if ticks >= d.latency.ticks:
         note_event(&d.latency, LATENCY_FAST if cmd.flags & C_FAST else LATENCY_COMMAND, ticks,
                    d.stopwatch.per_usec, d.kernel.now // 1000)
     if not client.flags & (CLIENT_BLOCKED | CLIENT_SCRIPT):
         note_if_slow(d, client, cmd, argv, argc, ticks)
+        if d.hot != NULL:
+            note_hot(d, cmd, argv, argc, ticks, replied)
+            d.stopwatch.at = cycles()           # which is not the next command's time
 
 
 cdef void note_if_slow(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc,
@@ -61,13 +63,10 @@ cdef void note_if_slow(Dispatch *d, Client *client, Command *cmd, Span *argv, in
 cdef void note_large(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc,
                      size_t replied) noexcept nogil:
     """What the request takes in RESP is counted exactly here: at most 20 bytes more an argument."""
-    cdef char digits[20]
-    cdef size_t asked = 3 + format_uint64(argc, digits)
-    cdef int i
+    cdef size_t asked
     if cmd.flags & C_SKIP_SLOWLOG or client.flags & CLIENT_SCRIPT:
         return
-    for i in range(argc):
-        asked += argv[i].n + 5 + format_uint64(argv[i].n, digits)
+    asked = request_size(argv, argc)
     if asked >= d.logs[<int>COST_REQUEST].least and not client.flags & CLIENT_BLOCKED:
         note_slow(&d.logs[<int>COST_REQUEST], client, argv, argc, asked, d.kernel.now // 1000)
     if replied >= d.logs[<int>COST_REPLY].least:

@@ -185,6 +185,9 @@ cdef int run_again(Dispatch *d, Wait *w) noexcept nogil:
         note_event(&d.latency, LATENCY_UNBLOCKING, took, d.stopwatch.per_usec, d.kernel.now // 1000)
     count_reply(d, client, cmd, at)
     note_if_slow(d, client, cmd, d.waiting.argv, argc, w.ticks + took)
+    if d.hot != NULL:
+        note_hot(d, cmd, d.waiting.argv, argc, w.ticks + took,
+                 client.reply.buf.n - at if client.reply.buf.n > at else 0)
     note_large(d, client, cmd, d.waiting.argv, argc,
                client.reply.buf.n - at if client.reply.buf.n > at else 0)
     stop_waiting(d, client)
