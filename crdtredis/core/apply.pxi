@@ -99,12 +99,12 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
 # NULL.
 
 
-cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live,
-                    Span name, uint32_t hash, Element *e,
-                    uint32_t flags) noexcept nogil:
+cdef Element *assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live,
+                        Span name, uint32_t hash, Element *e,
+                        uint32_t flags) noexcept nogil:
     """value := x.value. Removes the writes and cancels the counter entries that op observed, adds
-    its own write. Any two such effects commute: each removes only what it had observed, and neither
-    had observed the other unless it is applied after it."""
+    its own write; returns what stands there then. Any two such effects commute: each removes only
+    what it had observed, and neither had observed the other unless it is applied after it."""
     cdef uint64_t dot = make_dot(op.slot, op.seq)
     cdef Cell *c
     cdef Span v
@@ -116,12 +116,12 @@ cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, si
         element_put_stamp(e, op.stamp)
         table_add(t, e, hash)
         live[0] += 1
-        return
+        return e
     if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN and observed(op, e.dot):
         e = element_assign(k, t, e, flags, x.value)
         e.dot = dot
         element_put_stamp(e, op.stamp)
-        return
+        return e
     was_live = element_live(e)
     e = open_cell(k, t, e)
     c = element_cell(e)
@@ -133,7 +133,7 @@ cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, si
             and x.type != T_STREAM_HEAD and x.type != T_GROUPS
             and not (x.type == T_STRING and images_shown(c, &k.scratch.image, &v))):
         note_conflict(k, x, c)
-    reencode(k, t, live, e, was_live)
+    return reencode(k, t, live, e, was_live)
 
 
 cdef Element *increment_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live,
@@ -173,20 +173,40 @@ cdef Element *increment_in(Kernel *k, const Applying *op, const Effect *x, Table
     return e
 
 
-cdef void remove_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live,
-                    Element *e) noexcept nogil:
+cdef Element *remove_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live,
+                        Element *e) noexcept nogil:
+    """Returns what is left, or NULL."""
     cdef int was_live
     if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN:
-        if observed(op, e.dot):
-            live[0] -= 1
-            table_remove(t, e)
-            element_free(e)
-        return
+        if not observed(op, e.dot):
+            return e
+        live[0] -= 1
+        table_remove(t, e)
+        element_free(e)
+        return NULL
     was_live = element_live(e)
     e = open_cell(k, t, e)
     cell_remove_writes(element_cell(e), op)
     cell_cancel(element_cell(e), op, x.observed)
-    reencode(k, t, live, e, was_live)
+    return reencode(k, t, live, e, was_live)
+
+
+cdef void change_member(Kernel *k, const Applying *op, const Effect *x, Collection *c, Element *m,
+                        uint32_t hash) noexcept nogil:
+    """m: what stands in c under x.name, or NULL, where x removes nothing. Whether the key is still
+    there is for the caller to see."""
+    unindex(k, c, m)
+    if x.kind == ASSIGN:
+        m = assign_in(k, op, x, &c.table, &c.live, x.name, hash, m, E_MEMBER | E_PLAIN | (
+                      E_BARE if x.type == T_SET else E_KEEPS if x.type == T_HASH and x.keep else 0))
+        note_written(op, c)
+    elif x.kind == INCREMENT:
+        m = increment_in(k, op, x, &c.table, &c.live, x.name, hash, m)
+    else:
+        m = remove_in(k, op, x, &c.table, &c.live, m)
+    if x.type == T_HASH and x.kind != INCREMENT and not x.keep:
+        register_remove(k, op, deadlines_of(c), x.name, hash)
+    reindex_member(k, c, x.name, hash, m)
 
 
 cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
@@ -222,18 +242,7 @@ cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
             collection_open(k, e, T_STREAM)
         c = collection_open(k, e, x.type)
         m = table_find(&c.table, name.p, name.n, hash)
-    unindex(k, c, m)
-    if x.kind == ASSIGN:
-        assign_in(k, op, x, &c.table, &c.live, name, hash, m, E_MEMBER | E_PLAIN | (
-                  E_BARE if x.type == T_SET else E_KEEPS if x.type == T_HASH and x.keep else 0))
-        note_written(op, c)
-    elif x.kind == INCREMENT:
-        increment_in(k, op, x, &c.table, &c.live, name, hash, m)
-    else:
-        remove_in(k, op, x, &c.table, &c.live, m)
-    if x.type == T_HASH and x.kind != INCREMENT and not x.keep:
-        register_remove(k, op, deadlines_of(c), name, hash)
-    reindex(k, c, name, hash)
+    change_member(k, op, x, c, m, hash)
     return reencode(k, &d.table, &d.live, e, was_live)
 
 
@@ -288,13 +297,25 @@ cdef void record_returns(Kernel *k, Collection *c, StreamId id) noexcept nogil:
         group = nth_group(c, i)
 
 
+cdef Element *apply_to_head(Kernel *k, const Applying *op, const Effect *x, Element *e,
+                            Collection *c) noexcept nogil:
+    """c: the stream, whose key stays as it is, for there are entries; or NULL."""
+    cdef Element *m = head_member(c, x.name.p[0]) if c != NULL else NULL
+    if m == NULL:
+        return apply_to_member(k, op, x, e)
+    change_member(k, op, x, head_of(c), m, m.hash)
+    return e
+
+
 cdef Element *apply_to_stream(Kernel *k, const Applying *op, const Effect *x,
                               Element *e) noexcept nogil:
     """Effects on entries. What adds one assigns to the top, too, and may count: those are effects
     on cells of the head."""
     cdef uint32_t hash = key_hash(k, x.name.p, x.name.n)
     cdef Collection *c = element_collection(k, e, T_STREAM) if e != NULL else NULL
-    cdef int there = c != NULL and table_find(&c.table, x.name.p, x.name.n, hash) != NULL
+    cdef Element *m = entry_under(k, c, x.name, hash) if c != NULL else NULL
+    cdef int there = m != NULL
+    cdef int stays = x.kind == ASSIGN and c != NULL and c.live  # the key, before and after
     cdef Collection *groups = groups_of(c) if c != NULL else NULL
     cdef char name
     cdef Effect y
@@ -303,8 +324,12 @@ cdef Element *apply_to_stream(Kernel *k, const Applying *op, const Effect *x,
     else:
         if x.kind == REMOVE or there:
             groups_cut(k, op, groups, id_of(x.name.p), id_of(x.name.p))
-        e = apply_to_member(k, op, x, e)
-    c = element_collection(k, e, T_STREAM) if e != NULL else NULL
+        if stays:
+            change_member(k, op, x, c, m, hash)
+        else:
+            e = apply_to_member(k, op, x, e)
+    if not stays:
+        c = element_collection(k, e, T_STREAM) if e != NULL else NULL
     if groups != NULL and there and c != NULL and table_find(&c.table, x.name.p, x.name.n,
                                                              hash) != NULL:
         forget_places(groups)
@@ -317,7 +342,7 @@ cdef Element *apply_to_stream(Kernel *k, const Applying *op, const Effect *x,
     if groups != NULL and not there and not id_below(stream_of(c).newest, id_of(x.name.p)):
         record_returns(k, groups, id_of(x.name.p))
     if not there:
-        stream_arrived(k, element_collection(k, e, T_STREAM), x.key, x.name, hash, op.local)
+        stream_arrived(k, c, x.key, x.name, hash, op.local)
     memset(&y, 0, sizeof(Effect))
     y.kind = ASSIGN
     y.type = T_STREAM_HEAD
@@ -326,7 +351,7 @@ cdef Element *apply_to_stream(Kernel *k, const Applying *op, const Effect *x,
     y.name = span(&name, 1)
     name = HEAD_TOP
     y.value = x.name
-    e = apply_to_member(k, op, &y, e)
+    e = apply_to_head(k, op, &y, e, c if stays else NULL)
     if x.run_seq:
         name = HEAD_ADDED
         y.kind = INCREMENT
@@ -334,7 +359,7 @@ cdef Element *apply_to_stream(Kernel *k, const Applying *op, const Effect *x,
         y.run_seq = x.run_seq
         y.run_index = x.run_index
         y.total = x.total
-        e = apply_to_member(k, op, &y, e)
+        e = apply_to_head(k, op, &y, e, c if stays else NULL)
     return e
 
 

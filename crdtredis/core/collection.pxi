@@ -139,7 +139,12 @@ cdef void unindex(Kernel *k, Collection *c, Element *m) noexcept nogil:
 
 cdef void reindex(Kernel *k, Collection *c, Span name, uint32_t hash) noexcept nogil:
     """After it: puts in what stands there now, which may have moved, or gone."""
-    cdef Element *m = table_find(&c.table, name.p, name.n, hash)
+    reindex_member(k, c, name, hash, table_find(&c.table, name.p, name.n, hash))
+
+
+cdef void reindex_member(Kernel *k, Collection *c, Span name, uint32_t hash,
+                         Element *m) noexcept nogil:
+    """The same, where it is known that this is m, or with NULL, nothing."""
     if m != NULL:
         index_member(k, c, m)
     elif c.type == T_HASH:

@@ -297,6 +297,16 @@ cdef void db_flush(Kernel *k, uint32_t db) noexcept nogil:
         buffer_free(&k.scratch.listed)
 
 
+cdef int holds_only(Element *e, int type) noexcept nogil:
+    """Is surely nothing of another type under key e?"""
+    cdef Collection *c = element_unpacked(e)
+    if type != T_STRING and value_live(e):
+        return 0
+    while c != NULL and shown_as(c.type) == type:
+        c = c.next
+    return c == NULL and not (is_packed(e) and packed_type(e) != type)
+
+
 cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type) noexcept nogil:
     cdef Effect x
     cdef Collection *c
@@ -304,8 +314,8 @@ cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type
     db = home_of(k, db, key, &e)
     # A SET that a clash has hidden may be what says that there is no deadline.
     e = prepare(k, db, key, e, type != T_STRING and e != NULL and value_live(e))
-    if e == NULL:
-        return NULL
+    if e == NULL or holds_only(e, type):
+        return e
     for other in range(T_COUNT):
         if shown_as(other) == type or e == NULL:
             continue
@@ -518,16 +528,15 @@ cdef Element *stream_add(Kernel *k, uint32_t db, Span key, Element *e, StreamId 
                          Span fields) noexcept nogil:
     cdef Effect x
     cdef char name[16]
-    cdef char added = HEAD_ADDED
-    cdef Span counter = span(&added, 1)
+    cdef Collection *c
     db = home_of(k, db, key, &e)
     put_id(name, id)
     begin_effect(k, &x, ASSIGN, db, key)
     x.type = T_STREAM
     x.name = span(name, STREAM_ID)
     x.value = fields
-    set_run(k, &x, member_of(k, e, T_STREAM_HEAD, counter, key_hash(k, counter.p, counter.n)), 1,
-            NULL, NULL)
+    c = element_collection(k, e, T_STREAM) if e != NULL else NULL
+    set_run(k, &x, head_member(c, HEAD_ADDED) if c != NULL else NULL, 1, NULL, NULL)
     return make(k, &x, e)
 
 

@@ -261,11 +261,24 @@ cdef void order_insert_at(Order *o, size_t rank, Item item) noexcept nogil:
         o.height += 1
 
 
+cdef Item *last_item(const Order *o) noexcept nogil:
+    """Of one that is not empty."""
+    cdef void *node = o.root
+    cdef int height
+    for height in range(o.height):
+        node = (<Branch*>node).child[(<Branch*>node).n - 1]
+    return leaf_items(<Leaf*>node) + (<Leaf*>node).n - 1
+
+
 cdef void order_insert(Order *o, uint64_t sort_key, Element *e) noexcept nogil:
     cdef Item item
+    cdef size_t rank = o.n
     item.sort_key = sort_key
     item.e = e
-    order_insert_at(o, order_rank(o, sort_key, element_name(e)), item)
+    # entries of streams and what is pending come in order, and so behind all there is
+    if rank and not item_before(o, last_item(o), sort_key, element_name(e), 0):
+        rank = order_rank(o, sort_key, element_name(e))
+    order_insert_at(o, rank, item)
 
 
 cdef int64_t node_change(const Order *o, void *node, int height, size_t rank,

@@ -198,6 +198,13 @@ cdef Element *entry_of(Kernel *k, Collection *s, StreamId id) noexcept nogil:
     return table_find(&s.table, name, STREAM_ID, key_hash(k, name, STREAM_ID))
 
 
+cdef Element *entry_under(Kernel *k, Collection *s, Span name, uint32_t hash) noexcept nogil:
+    """NULL: none is there; an id above all that arrived tells that without a look."""
+    if not k.inbox.recovering and id_below(stream_of(s).newest, id_of(name.p)):
+        return NULL
+    return table_find(&s.table, name.p, name.n, hash)
+
+
 cdef size_t stream_len(Collection *c) noexcept nogil:
     return order_of(c).n
 

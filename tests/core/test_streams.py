@@ -278,3 +278,51 @@ def test_what_a_checkpoint_holds_does_not_arrive_anew():
     assert again.replica.digest() == a.replica.digest()
     assert ids(again) == ids(a) and ids(a)[-2:] == ["2000-0", "995-0"]
     assert ids(again, "995-0") == []
+
+
+def test_a_stream_that_was_deleted_counts_again_as_soon_as_it_has_an_entry():
+    """Its head is still there, for another replica had counted in it; what tells that the key is
+    there is not."""
+    a, b = Node("a"), Node("b", seed=2)
+    a("XADD", "s", "5-1", "f", "v")
+    b.receive(a.log)
+    b("XADD", "s", "6-1", "f", "v"), b("DEL", "s")
+    assert b("DBSIZE") == 0 and b.replica.stats()["tombstones"] == 1
+    b.replica.check()
+    b("XADD", "s", "5-2", "f", "v")
+    assert b("DBSIZE") == 1
+    b.replica.check()
+    assert b("XTRIM", "s", "MAXLEN", 0) == 1 and b("DBSIZE") == 1
+    b("XADD", "s", "7-1", "f", "v")
+    a.receive(b.log)
+    for node in (a, b):
+        node.replica.check()
+        assert node("DBSIZE") == 1 and ids(node) == ["7-1"]
+    assert a.replica.digest() == b.replica.digest()
+
+
+def test_what_comes_again_at_the_start_is_not_above_all_that_is_there():
+    """The log begins before the stream of the checkpoint, and with greater ids: of two writes at
+    one of them there is one entry, until the deletion comes again."""
+    a, b = Node("a"), Node("b", seed=2)
+    walk, out = StateWriter(a.replica, home=True), []
+    for node in (b, a):
+        node("XADD", "s", "80-1", "f", "v"), node("XADD", "s", "90-1", "f", "v")
+    a.receive(b.log)
+    told = len(a.log)
+    a("DEL", "s"), a("XADD", "s", "5-1", "f", "v"), a("XADD", "s", "5-2", "f", "v")
+    while record := walk.next(1):
+        out.append(probe_records(record)[0][0])
+    again = Node("a", 9, seed=3)
+    again.replica.recovering = True
+    reader = StateReader(again.replica)
+    for message in out:
+        reader.take(message)
+    assert again("XLEN", "s") == 2
+    again.replica.receive(a.log[:told])
+    assert again("XLEN", "s") == 4
+    again.replica.receive(a.log[told:])
+    again.replica.recovering = False
+    again.replica.check()
+    assert again.replica.digest() == a.replica.digest()
+    assert ids(again) == ids(a) == ["5-1", "5-2"]
