@@ -565,6 +565,11 @@ cdef class Replica:
                 "deadlines": k.deadlines.n, "torn": k.open.torn,
                 "watched": k.watched.n, "memory": mem_used()}
 
+    def elements(self):
+        """How many elements the table of each database has, those of keys that stay at home apart
+        and behind the shared ones: DATABASES numbers."""
+        return [table_count(&self.k.db[db].table) for db in range(DATABASES)]
+
     def keys(self, uint32_t db=0):
         """(live keys, all elements) of a database; the difference is tombstones and deadlines
         without content. Of a client's, those that stay at home included."""

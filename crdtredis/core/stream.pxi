@@ -226,10 +226,20 @@ cdef class StateReader(StateTaker):
         if any(replica.keys(db)[1] for db in range(DATABASES)) or replica.clock_ids():
             raise ValueError("the replica holds something")
 
+    def expect(self, elements):
+        """elements: about how many the stream holds, as Replica.elements says; ahead of its first
+        piece. Tables are then made as large as they will be."""
+        cdef uint32_t db, n
+        for db, n in enumerate(elements[:DATABASES]):
+            if n > FEW and table_count(&self.replica.k.db[db].table) == 0:
+                table_clear(&self.replica.k.db[db].table, NULL, NULL)
+                table_reserve(&self.replica.k.db[db].table, n)
+
     def take(self, bytes payload not None):
         """DamagedState where the bytes are no message of this version that may come now; nothing
         of them has been put in."""
         cdef Span s = span(payload, len(payload))
+        cdef uint32_t db
         cdef int r
         with nogil:
             r = take(&self.t, s)
@@ -238,6 +248,8 @@ cdef class StateReader(StateTaker):
             pack_due(&self.replica.k, PACK_MOST)
             if r == TAKEN and self.t.stage == TAKING_OVER:
                 taking_settle(&self.t)
+                for db in range(DATABASES):
+                    table_fit(&self.replica.k.db[db].table)
         if r != TAKEN:
             raise DamagedState(REFUSED_STATES[r])
 

@@ -154,6 +154,7 @@ cdef int table_holds(Table *t, const Element *e, uint32_t hash) noexcept nogil
 # An empty table gets room for n elements, which table_put puts in: for tables of small collections,
 # which FIRST_CAPACITY and its next doublings hold.
 cdef void table_reserve(Table *t, uint32_t n) noexcept nogil
+cdef void table_fit(Table *t) noexcept nogil
 cdef void table_put(Table *t, Element *e) noexcept nogil
 # same key; old is not touched otherwise and may be freed already
 cdef void table_swap(Table *t, Element *old, Element *new) noexcept nogil

@@ -83,6 +83,7 @@ cdef enum:
     STEP_ELEMENTS = 8       # moved per change while two arrays exist
     # passed per change at most: old arrays of a shrinking table are mostly empty
     STEP_SLOTS = 128
+    FIT_ELEMENTS = 1024     # moved in a turn of table_fit
 
 
 cdef inline Element *slot_element(uint64_t word) noexcept nogil:
@@ -524,6 +525,21 @@ cdef void table_reserve(Table *t, uint32_t n) noexcept nogil:
         t.array.slots = <uint64_t*>mem_alloc(n * sizeof(uint64_t))
     else:
         array_open(&t.array, slots_for(n))
+
+
+cdef void table_fit(Table *t) noexcept nogil:
+    """Gives back what table_reserve opened for more than came, at once: of ever so many empty slots
+    the next changes would not pass all before the successor is full."""
+    if array_few(&t.array) or t.next != NULL:
+        return
+    if t.array.used == 0:
+        table_clear(t, NULL, NULL)
+    elif t.array.used <= FEW:
+        slots_to_few(t)
+    elif <size_t>t.array.used * 8 <= array_capacity(&t.array):
+        table_resize(t, larger(slots_for(t.array.used)))
+        while table_work(t, FIT_ELEMENTS):
+            pass
 
 
 cdef void table_put(Table *t, Element *e) noexcept nogil:

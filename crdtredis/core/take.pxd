@@ -11,6 +11,13 @@ cdef enum TakingStage:
     TAKING_OVER = 2         # the End has come
     TAKING_BROKEN = 3       # something else has: nothing more is taken
 
+# Of so many items of a piece the hashes of the names are kept from looking at it until it is put
+# in; about 3,000 fit into 64 KiB.
+cdef enum:
+    HASHES = 1024
+    SLOTS_AHEAD = 16        # so many items before it is put in, the slots of one are asked for,
+    ELEMENTS_AHEAD = 8      # and so many before, what stands in them
+
 cdef enum Taken:
     TAKEN = 1
     TAKEN_NOT = 0           # the stream does not go on with this
@@ -44,6 +51,9 @@ cdef struct Taking:
     const char *next
     const char *end
     # the piece under way
+    uint32_t items          # that it has,
+    uint32_t item           # and how many of them were looked at in this pass, or put in
+    uint32_t hashes[HASHES]     # of the names of the first; of those that have none anything
     Told at
     int keyed               # items of collections have a key to be of
     uint32_t db

@@ -601,6 +601,19 @@ cdef int take_patches(Taking *t, const StateItem *x, Text **to) noexcept nogil:
     return 1
 
 
+cdef uint32_t hash_ahead(Taking *t, Table *table, Span name) noexcept nogil:
+    """That of the item that is put in, into this table. Asks for what the next ones will need, if
+    they are of this table, too: a start would wait for slots most of the time."""
+    cdef uint32_t n = min(t.items, <uint32_t>HASHES)
+    if t.item >= n:
+        return key_hash(t.k, name.p, name.n)
+    if t.item + SLOTS_AHEAD < n:
+        table_prefetch_slots(table, t.hashes[t.item + SLOTS_AHEAD])
+    if t.item + ELEMENTS_AHEAD < n:
+        table_prefetch_element(table, t.hashes[t.item + ELEMENTS_AHEAD])
+    return t.hashes[t.item]
+
+
 cdef int take_key(Taking *t, const StateItem *x, int act) noexcept nogil:
     cdef Kernel *k = t.k
     cdef Joining *j = &t.join
@@ -629,7 +642,7 @@ cdef int take_key(Taking *t, const StateItem *x, int act) noexcept nogil:
     if x.flags & ITEM_MARKED:
         mark_text(k, x.db, x.name)
     d = &k.db[x.db]
-    hash = key_hash(k, x.name.p, x.name.n)
+    hash = hash_ahead(t, &d.table, x.name)
     e = table_find(&d.table, x.name.p, x.name.n, hash)
     flags = E_PLAIN if x.flags & ITEM_KEEPS else E_PLAIN | E_CLEARS
     value.writes = deadline.writes = NULL
@@ -743,7 +756,7 @@ cdef int take_member(Taking *t, const StateItem *x, int sort, int act) noexcept 
     if not act:
         return 1 if take_cell(t, x, sort, NULL) == 1 and take_counters(t, x, NULL) == 1 else -1
     open_for(t, sort - 1)
-    hash = key_hash(k, x.name.p, x.name.n)
+    hash = hash_ahead(t, &t.c.table, x.name)
     m = table_find(&t.c.table, x.name.p, x.name.n, hash)
     if takes_plain(x):
         take_dot(t, x.actor, x.seq, &dot, &index)
@@ -1089,6 +1102,8 @@ cdef int take_items(Taking *t, int act) noexcept nogil:
             r = -1                         # it would go without saying
             break
         sort = t.at.sort = x.sort if x.sort else t.at.sort
+        if not act and not t.looks and sort != SORT_LIST and t.item < HASHES:
+            t.hashes[t.item] = key_hash(t.k, x.name.p, x.name.n)
         if act and sort == SORT_KEY:
             close_key(t)
         if act and sort == SORT_KEY and not list_leave(&t.join, x.db, &x.name):
@@ -1109,6 +1124,7 @@ cdef int take_items(Taking *t, int act) noexcept nogil:
             break
         t.join.most -= act
         t.count += act or t.looks
+        t.item += 1
         t.next = p
     if act:
         close_key(t)
@@ -1119,6 +1135,7 @@ cdef void items_begin(Taking *t, const char *p, const char *end) noexcept nogil:
     memset(&t.at, 0, sizeof(Told))
     t.at.actor = NO_ACTOR
     t.keyed = 0
+    t.item = 0
     t.next = p
     t.end = end
 
@@ -1144,6 +1161,7 @@ cdef int take_piece(Taking *t, Span body) noexcept nogil:
     t.join.most = INT64_MAX
     if r != 1 or take_items(t, 0) < 0:
         return -1
+    t.items = t.item
     t.pieces += 1
     if not t.looks:
         items_begin(t, at, end)

@@ -57,6 +57,7 @@ HEADER_MOST = 1 << 20
 SYNCS = 100                             # of the log, until it is on disk up to the walk's end
 KEPT = 2                                # checkpoints
 PATIENCE = 60.0                         # s after a failure
+LEAST = 4                               # bytes of an element, at least
 END = b"\x1a"                           # with what the message State begins that holds an End
 
 log = logging.getLogger("crdtredis.storage")
@@ -69,6 +70,7 @@ class Checkpoint:
     position: LogPosition               # where in the log its walk began
     begin: int                          # the first record of the state begins here
     size: int
+    elements: tuple[int, ...]           # about how many it holds: Replica.elements
 
 
 def checkpoint_path(folder: Path, number: int) -> Path:
@@ -96,9 +98,15 @@ def open_checkpoint(folder: Path, number: int, replica_id: str | None) -> Checkp
             if replica_id is not None and j["replica"] != replica_id:
                 raise FormatError(8, f"belongs to replica {j['replica']!r}, not to {replica_id!r}")
             position = as_position(j["position"])
+            elements = [int(n) for n in j.get("elements", ())]
         except (ValueError, KeyError, TypeError) as e:
             raise FormatError(8, f"the header is not what the format says: {e!r}") from None
-        return Checkpoint(path, number, position, size, os.fstat(fd).st_size)
+        whole = os.fstat(fd).st_size            # what was there as the walk began may have gone
+        left = whole // LEAST
+        for i, n in enumerate(elements):
+            elements[i] = max(0, min(n, left))
+            left -= elements[i]
+        return Checkpoint(path, number, position, size, whole, tuple(elements))
 
 
 def read_records(c: Checkpoint) -> Iterator[tuple[bytes, int]]:
@@ -150,6 +158,7 @@ def take_state(c: Checkpoint, replica: Replica) -> Iterator[tuple[int, StateRead
     """Put it into a replica that holds nothing: yields offsets, and the reader. FormatError where
     it is not what the format says; the replica is to be thrown away then."""
     reader, at = StateReader(replica), c.begin
+    reader.expect(c.elements)
     try:
         for message, after in read_records(c):
             if not reader.over:         # the footer says nothing of the state
@@ -307,6 +316,7 @@ class Job:
         self.written = 0                        # bytes
         self.number = 0
         self.position: LogPosition = (0, 0)
+        self._elements: list[int] = []
         self._end: LogPosition = (0, 0)         # of the log when the walk ended
         self._failures = 0                      # of the log when it began
         self._begun = self._walked = False
@@ -361,6 +371,7 @@ class Job:
             return False
         self._failures = status.failures
         self.position = self._log.writer.position()
+        self._elements = self._owner._replica.elements()
         self._state = StateWriter(self._owner._replica, home=True)
         self.number = max(checkpoint_numbers(self._folder), default=0) + 1
         self._thread.start()
@@ -404,7 +415,7 @@ class Job:
         header = orjson.dumps({"format": FORMAT, "replica": self._owner._replica.id,
                                "number": self.number,
                                "created_ms": time.time_ns() // 1_000_000,
-                               "position": list(self.position)})
+                               "position": list(self.position), "elements": self._elements})
         with opened(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as fd:
             self._put(fd, MAGIC + record(header))
             early = 0

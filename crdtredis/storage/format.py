@@ -73,6 +73,8 @@ clock of the one it follows, so of two with the same clock only the first is a b
         created_ms              wall clock, for people
         position                [segment, offset]: where in the log the walk began. All of the log
                                 from there on is to be replayed on top of the state
+        elements                [n, ...]: how many each database held then, about what is to come.
+                                Versions before did not write it
     record ...                  the stream: one message State each. The last one is its End
     record                      the footer; its payload is JSON:
         end                     [segment, offset]: where in the log the walk ended. The state holds

@@ -179,26 +179,27 @@ def name_of(found: os.stat_result) -> str:
 
 
 def remove_strays(place: Path) -> None:
-    """Pages whose directory is gone, as far as can be seen from here."""
+    """Pages whose directory is gone, as far as can be seen from here. No other is locked, not even
+    for a moment: the next process of its directory may want it just then, and would be another
+    actor without."""
     for path in sorted(place.glob("crdt-redis-*-*"))[:STRAYS]:
         try:
             with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as f:
                 own = os.fstat(f.fileno())
-                if own.st_uid != os.geteuid() or own.st_size != SIZE:
-                    continue
-                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                page = f.read(SIZE)
-                n, = struct.unpack_from("<H", page, PATH)
-                if not n:
-                    continue
-                try:
-                    there = name_of(os.stat(page[PATH + 2:PATH + 2 + n])) == path.name
-                except (FileNotFoundError, NotADirectoryError):
-                    there = False
-                if not there:
+                if own.st_uid == os.geteuid() and own.st_size == SIZE and is_stray(
+                        path.name, f.read(SIZE)):
+                    fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink()
         except (OSError, ValueError, struct.error):
             continue                    # in use, or not ours to judge
+
+
+def is_stray(name: str, page: bytes) -> bool:
+    n, = struct.unpack_from("<H", page, PATH)
+    try:
+        return n > 0 and name_of(os.stat(page[PATH + 2:PATH + 2 + n])) != name
+    except (FileNotFoundError, NotADirectoryError):
+        return True
 
 
 def in_memory(place: Path) -> bool:

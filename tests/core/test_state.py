@@ -346,3 +346,27 @@ def test_streams_of_earlier_versions_are_taken():
         assert status == 0
         node = taken(payloads)
         assert node.replica.digest() == path.with_suffix(".digest").read_text().strip()
+
+
+@pytest.mark.parametrize("n", [0, 1, 8, 9, 100, 5000])
+def test_tables_that_were_made_too_large_are_as_small_as_any_at_once(n):
+    """However few changes come, what chooses by chance or scans finds no sea of empty slots."""
+    giver = Node("a")
+    for i in range(n):
+        giver("SET", f"k{i}", i)
+    memory = []
+    for told in ([], [1_000_000]):
+        node = Node("b")
+        node.replica.recovering = True
+        reader = StateReader(node.replica)
+        reader.expect(told)
+        for message in stream(giver.replica):
+            reader.take(message)
+        node.replica.recovering = False
+        assert node.replica.digest() == giver.replica.digest()
+        node.replica.check()
+        memory.append(node.replica.stats()["memory"])
+        for i in range(n):
+            node("SET", f"l{i}", i)
+            node.replica.check() if i < 300 else None
+    assert memory[1] <= memory[0] + 8 * 3 * n + 100

@@ -1387,7 +1387,7 @@ FAULTS = [
           "storage/test_checkpoint.py::test_what_happens_during_the_walk_is_in_the_log",
           "            if beyond is None:\n",
           "            found = Checkpoint(found.path, found.number, e.value, found.begin,\n"
-          "                               found.size)\n"
+          "                               found.size, found.elements)\n"
           "            if beyond is None:\n"),
     Fault("a key of few, large elements is given at once",
           CORE + "give.pxi",
@@ -3988,4 +3988,22 @@ FAULTS = [
           "commands/test_keys.py::test_a_write_removes_the_types_under_its_key_that_are_hidden",
           "    return c == NULL and not (is_packed(e) and packed_type(e) != type)\n",
           "    return 1\n"),
+    Fault("who looks for strays locks the pages of others",
+          STORAGE + "witness.py",
+          "storage/test_witness.py::test_who_looks_for_strays_keeps_nobody_from_his_page",
+          "                if own.st_uid == os.geteuid() and own.st_size == SIZE and is_stray(\n",
+          "                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+          "                if own.st_uid == os.geteuid() and own.st_size == SIZE and is_stray(\n"),
+    Fault("a table stays as large as a checkpoint said that it would be",
+          CORE + "stream.pxi",
+          "storage/test_checkpoint.py::test_what_the_header_tells_of_the_size_is_no_more_than_a_hint",
+          "                    table_fit(&self.replica.k.db[db].table)\n",
+          "                    pass\n"),
+    Fault("the hash of an item is taken for that of the next",
+          CORE + "take.pxi",
+          "storage/test_checkpoint.py::test_a_start_takes_the_checkpoint_and_the_log_behind_it",
+          "        t.item += 1\n"
+          "        t.next = p\n",
+          "        t.item += 1 + act\n"
+          "        t.next = p\n"),
 ]

@@ -1,13 +1,16 @@
 """Checkpoints on disk: what a start brings back from one and the log behind it, and what becomes of
 one that fails, is cut short, damaged, or overtaken by a failure of the log."""
 import errno
+import json
 import os
 import random
 import shutil
 import time
 
+import orjson
 import pytest
 
+from crdtredis._core import record
 from crdtredis.storage import check, checkpoint
 from crdtredis.storage.checkpoint import Checkpoints, checkpoint_numbers, checkpoint_path
 from crdtredis.storage.format import FormatError
@@ -324,3 +327,53 @@ def test_the_header_says_whose_it_is(tmp_path):
     assert loop.finish() is None
     with pytest.raises(FormatError, match="belongs to replica 'a', not to 'b'"):
         checkpoint.open_checkpoint(tmp_path, 1, "b")
+
+
+@pytest.mark.parametrize("told", [None, [], [1], [10 ** 18] * 99, [-1, 10 ** 30], [0] * 33])
+def test_what_the_header_tells_of_the_size_is_no_more_than_a_hint(tmp_path, told):
+    node, loop = node_with(tmp_path)
+    loop.checkpoints.begin()
+    assert loop.finish() is None
+    path = checkpoint_path(tmp_path, 1)
+    data = path.read_bytes()
+    end = 16 + int.from_bytes(data[8:12], "little")
+    header = orjson.loads(data[16:end])
+    assert sum(header["elements"]) == sum(node.replica.elements()) > 0
+    text = json.dumps(header | {"elements": told}) if told is not None else json.dumps(
+        {k: v for k, v in header.items() if k != "elements"})
+    path.write_bytes(data[:8] + record(text.encode()) + data[end:])
+    back = again(node, 2)
+    assert back.digest() == node.digest()
+    assert (back.recovered.checkpoint, back.recovered.ignored) == (path, "")
+    assert back.replica.elements() == node.replica.elements()
+    back.replica.check()
+    assert sum(checkpoint.open_checkpoint(tmp_path, 1, "a").elements) <= path.stat().st_size // 4
+
+
+@pytest.mark.parametrize("told", [7, [None], [[]], {"a": 1}, "x"])
+def test_a_size_that_is_none_makes_it_another_file(tmp_path, told):
+    node, loop = node_with(tmp_path)
+    loop.checkpoints.begin()
+    assert loop.finish() is None
+    path = checkpoint_path(tmp_path, 1)
+    data = path.read_bytes()
+    end = 16 + int.from_bytes(data[8:12], "little")
+    header = orjson.dumps(orjson.loads(data[16:end]) | {"elements": told})
+    path.write_bytes(data[:8] + record(header) + data[end:])
+    back = again(node, 2)
+    assert back.digest() == node.digest()
+    assert "the header is not what the format says" in back.recovered.ignored
+
+
+def test_what_goes_while_it_is_walked_leaves_a_good_one(tmp_path, monkeypatch):
+    """Its header tells of more than it holds."""
+    monkeypatch.setattr(checkpoint, "StateWriter", small_pieces(checkpoint.StateWriter, 1))
+    node, loop = node_with(tmp_path, iterations=300)
+    loop.checkpoints.begin()
+    loop.turn()
+    for key in range(50):
+        node.iterate(("delete", b"k%d" % key, b""))
+    assert loop.finish() is None
+    back = again(node, 2)
+    assert back.digest() == node.digest()
+    assert (back.recovered.checkpoint, back.recovered.ignored) == (checkpoint_path(tmp_path, 1), "")

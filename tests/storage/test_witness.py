@@ -2,6 +2,10 @@
 import itertools
 import os
 import struct
+import subprocess
+import sys
+import tempfile
+import time
 from array import array
 from pathlib import Path
 
@@ -123,6 +127,35 @@ def test_strays_are_looked_for_a_while_only(page, tmp_path, monkeypatch):
     monkeypatch.setattr(witness, "STRAYS", 1000)
     page()
     assert not any(p.exists() for p in paths)
+
+
+LOOKING = """
+import sys
+from pathlib import Path
+from crdtredis.storage.witness import remove_strays
+print("begun", flush=True)
+while True:
+    remove_strays(Path(sys.argv[1]))
+"""
+
+
+def test_who_looks_for_strays_keeps_nobody_from_his_page(tmp_path, monkeypatch):
+    with tempfile.TemporaryDirectory(dir=SHM) as place:
+        monkeypatch.setenv("RUNTIME_DIRECTORY", place)
+        w = open_witness(tmp_path, "a")
+        w.bind(tmp_path, 7, 5, 3, (2, 100))
+        w.close()
+        with subprocess.Popen([sys.executable, "-c", LOOKING, place],
+                              stdout=subprocess.PIPE) as other:
+            try:
+                other.stdout.readline()
+                end = time.monotonic() + 1
+                while time.monotonic() < end:
+                    w = open_witness(tmp_path, "a")
+                    assert w is not None and w.testimony() is not None
+                    w.close()
+            finally:
+                other.kill()
 
 
 def test_the_log_is_followed(tmp_path):
