@@ -6,7 +6,7 @@
     python -m tests.simulation.mutate --search        # tries every check of the area, not one
     python -m tests.simulation.mutate --list
 
-A property counts only after a deliberate fault has made it fail. faults.py lists the faults. Each
+A property counts only after a deliberate fault has made it fail. faults/ has them. Each
 names the file, the text to replace, and the one test that must catch it: the smallest one that
 does. The script copies the checkout into temporary directories, one for each job. There it
 replaces the text, builds the module, and runs that test.
