@@ -44,6 +44,8 @@ class Registry:
         self._tail = tail
         self.peers: list[Peer] = []
         self.members = Members(identity.replica)
+        # {replica: what it has said that its log holds}, of those that call this one
+        self.callers: Callable[[], dict[str, Clock]] = dict
         # a conversation has begun, or the first attempt has failed
         self.met: Callable[[], None] = lambda: None
         self.paused_all = False
@@ -135,15 +137,16 @@ class Registry:
     def _reached(self, actor: int) -> list[int]:
         """Up to where each replica has this actor in its log, greatest first. A replica with two
         addresses is one replica, of which the process counts that shook hands last: the former may
-        have had what this one lost."""
+        have had what this one lost. One that cannot be called tells where it calls."""
         newest: dict[str, Peer] = {}
         for p in self.peers:
             if p.is_replica and (p.replica not in newest
                                  or p.handshake_at > newest[p.replica].handshake_at):
                 newest[p.replica] = p
-        return sorted((max(p.acked.get(actor, 0) for p in self.peers if p.is_replica
-                           and p.process == n.process)
-                       for n in newest.values()), reverse=True)
+        told = [max(p.acked.get(actor, 0) for p in self.peers if p.is_replica
+                    and p.process == n.process) for n in newest.values()]
+        told += [c.get(actor, 0) for r, c in self.callers().items() if r not in newest]
+        return sorted(told, reverse=True)
 
     def acknowledged(self, actor: int, seq: int) -> int:
         """Replicas that have this op of ours in their log."""

@@ -202,6 +202,7 @@ class Service:
         self.verifier = Verifier(self.runtime, self.receiver, self.engine.call, exchange)
         self.sessions = InboundSessions(self.identity, self.tail, self.registry, self.runtime,
                                         self.giver)
+        self.registry.callers = self.sessions.logged
         self.messages = self.runtime.messages = self.engine.messages = Messages(
                 lambda: self.registry.peers, self.tail.send)
         self.consumers = self.runtime.consumers = self.engine.consumers = Consumers(
@@ -321,8 +322,10 @@ class Service:
         return [p.info() for p in list(self.registry.peers)]
 
     def logged(self) -> dict[str, Clock]:
-        """What each known replica has in its log, as far as it has told."""
-        return {**self.sessions.logged(), **self.registry.logged()}
+        """What each known replica has in its log, as far as it has told: where it is called, or, of
+        one that cannot be, where it calls."""
+        called, calls = self.registry.logged(), self.sessions.logged()
+        return called | {r: clock for r, clock in calls.items() if not called.get(r)}
 
     def full_syncs(self) -> FullSyncStatus:
         """From any thread."""
@@ -405,7 +408,7 @@ class Service:
         met |= {s.replica for s in list(self.sessions.by_replica.values())
                 if s.speaks >= PATCHES_SINCE}
         there = self.members_there() - {self.registry.members.own}
-        there |= {p.replica or p.url for p in peers}
+        there |= {p.replica or p.member or p.url for p in peers}
         return there <= met and not self.sessions.older_than(PATCHES_SINCE)
 
     def stranger(self) -> str:

@@ -198,6 +198,23 @@ def test_advertise_and_discovery(server):
     until(lambda: a("CRDT.PEERS") == [])
 
 
+def test_one_that_calls_and_cannot_be_called_is_no_stranger(server):
+    """It counts for WAIT, and changes of strings need not wait until it is called."""
+    a = server("a")
+    server("b", a, advertise="localhost:1")
+    until(lambda: any(b"localhost:1" in line for line in a("CRDT.PEERS")))
+    a("SET", "bits", bytes(100_000))
+    assert a("WAIT", 1, 20_000) == 1
+
+    def logged() -> int:
+        """Bytes that a change of the string takes."""
+        before = sum(p.stat().st_size for p in a.data_dir.glob("segment-*.log"))
+        a("SETBIT", "bits", 7, 1 - a("GETBIT", "bits", 7))
+        return sum(p.stat().st_size for p in a.data_dir.glob("segment-*.log")) - before
+
+    until(lambda: logged() < 10_000)
+
+
 def test_a_removed_replica_that_writes_its_address_meanwhile_stays_removed(server):
     a = server("a")
     c = server("c", a)

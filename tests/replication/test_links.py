@@ -148,8 +148,9 @@ async def test_a_caller_of_an_older_version_counts_until_it_is_silent():
 def test_who_knows_patches():
     """All whom one may send an op to; one that was never met counts as older, but for
     a replica that began with nothing."""
-    def peer(replica, speaks, state="up"):
-        return SimpleNamespace(replica=replica, url="http://x", speaks=speaks, state=state)
+    def peer(replica, speaks, state="up", member=""):
+        return SimpleNamespace(replica=replica, member=member, url="http://x", speaks=speaks,
+                               state=state)
 
     registry = SimpleNamespace(peers=[peer("a", 0, "self")], members=SimpleNamespace(own="a"))
     sessions = SimpleNamespace(by_replica={}, older_than=lambda version: "")
@@ -165,8 +166,22 @@ def test_who_knows_patches():
     registry.peers[1:] = []
     sessions.by_replica["b"] = SimpleNamespace(replica="b", speaks=SPEAKS)
     assert (knows(False), knows(True)) == (True, True)
+    registry.peers.append(peer("", 0, "down", member="b"))      # it calls, and cannot be called
+    assert (knows(False), knows(True)) == (True, True)
     sessions.older_than = lambda version: "c"
     assert (knows(False), knows(True)) == (False, False)
+
+
+def test_of_one_that_only_calls_the_log_is_kept_for_what_it_lacks():
+    """That nobody can call it does not mean that it has nothing."""
+    def logged(called, calls):
+        return Service.logged(SimpleNamespace(registry=SimpleNamespace(logged=lambda: called),
+                                              sessions=SimpleNamespace(logged=lambda: calls)))
+
+    assert logged({"b": {}, "http://x": {}}, {"b": {1: 7}, "c": {1: 6}}) == {
+        "b": {1: 7}, "c": {1: 6}, "http://x": {}}
+    assert logged({"b": {1: 5}}, {"b": {1: 7}}) == {"b": {1: 5}}
+    assert logged({"b": {}}, {}) == {"b": {}}
 
 
 # ---- what is refused -----------------------------------------------------------------------------
