@@ -661,10 +661,31 @@ SECTIONS = {f.__name__: f for f in (pipelined, unpipelined, large, memory, log, 
                                     program)}
 
 
+def options(p: argparse.ArgumentParser, sections: dict[str, Callable], rounds: int) -> None:
+    p.add_argument("sections", nargs="*", help=f"of {', '.join(sections)}; none: all")
+    p.add_argument("--rounds", type=int, default=rounds)
+
+
+def run(p: argparse.ArgumentParser, module: str, sections: dict[str, Callable]) -> int:
+    """Prints the chosen sections, or all."""
+    a = p.parse_args()
+    if unknown := set(a.sections) - set(sections):
+        p.error(f"no such section: {', '.join(unknown)}")
+    if not shutil.which("redis-benchmark"):
+        p.error("redis-benchmark is needed: install the Debian package redis-tools")
+    print(f"`python -m {module} {' '.join(sys.argv[1:])}`")
+    try:
+        for name in a.sections or sections:
+            sections[name](a)
+            stop_all()
+    finally:
+        stop_all()
+    return 0
+
+
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; none: all")
-    p.add_argument("--rounds", type=int, default=5)
+    options(p, SECTIONS, rounds=5)
     p.add_argument("-n", type=int, default=MILLION,
                    help="requests of a pipelined run; other runs take a part of it")
     p.add_argument("--clients", type=int, default=50)
@@ -676,19 +697,7 @@ def main() -> int:
     p.add_argument("--samples", type=int, default=500)
     p.add_argument("--keys-in-memory", type=int, default=MILLION)
     p.add_argument("--ten-million", action="store_true", help="growth: 10,000,000 keys as well")
-    a = p.parse_args()
-    if unknown := set(a.sections) - set(SECTIONS):
-        p.error(f"no such section: {', '.join(unknown)}")
-    if not shutil.which("redis-benchmark"):
-        p.error("redis-benchmark is needed: install the Debian package redis-tools")
-    print(f"`python -m bench.compare {' '.join(sys.argv[1:])}`")
-    try:
-        for name in a.sections or SECTIONS:
-            SECTIONS[name](a)
-            stop_all()
-    finally:
-        stop_all()
-    return 0
+    return run(p, "bench.compare", SECTIONS)
 
 
 if __name__ == "__main__":

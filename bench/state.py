@@ -21,13 +21,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
-from bench.compare import MILLION, benchmark, fill, others, table
+from bench.compare import MILLION, benchmark, fill, options, others, run, table
 from bench.stalls import send_all, strings
-from tests.real.cluster import Cluster, Process, Reference, Server, stop_all
+from tests.real.cluster import Cluster, Process, Reference, Server, stop_all, until
 from tests.respclient import encode
 
 REWRITTEN = ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]
+PATIENCE = 900.0                        # s, for a full sync
 SAVED = ["--save", "", "--appendonly", "no"]
 
 
@@ -59,22 +61,31 @@ def median_rows(runs: dict[str, list[list[float]]]) -> list[list]:
             for name, rows in runs.items()]
 
 
-class Probe:
-    """A client that sends SETs one by one, and notes how long each takes."""
+class Client:
+    """In a thread, from the beginning of a `with` to its end."""
 
     def __init__(self, server: Process):
-        self.server = server
-        self.seconds: list[float] = []
-        self.running = True
+        self.server, self.running = server, True
         self.thread = threading.Thread(target=self.run)
 
-    def __enter__(self) -> Probe:
+    def __enter__(self) -> Self:
         self.thread.start()
         return self
 
     def __exit__(self, *_) -> None:
         self.running = False
         self.thread.join()
+
+    def run(self) -> None:
+        raise NotImplementedError
+
+
+class Probe(Client):
+    """Sends SETs one by one, and notes how long each takes."""
+
+    def __init__(self, server: Process):
+        super().__init__(server)
+        self.seconds: list[float] = []
 
     def run(self) -> None:
         with self.server.connect() as c:
@@ -90,20 +101,12 @@ class Probe:
         return seconds[int(len(seconds) * 0.99)] * 1e3, seconds[-1] * 1e3
 
 
-class Load:
-    """SETs of known keys in pipelines of 100, so many a second, in a thread."""
+class Load(Client):
+    """Sends SETs of known keys in pipelines of 100, so many a second."""
 
     def __init__(self, server: Process, rate: int, keys: int):
-        self.server, self.rate, self.keys, self.running = server, rate, keys, True
-        self.thread = threading.Thread(target=self.run)
-
-    def __enter__(self) -> Load:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.running = False
-        self.thread.join()
+        super().__init__(server)
+        self.rate, self.keys = rate, keys
 
     def run(self) -> None:
         send_all(self.server, self.paced())
@@ -189,8 +192,8 @@ def fullsync(a) -> None:
             for _ in range(3):                  # the log before the checkpoints goes
                 send_all(s, (encode("SET", "filler", "x" * 4096) for _ in range(2000)))
                 s("SAVE")
-        for _ in range(a.rounds):
-            new = (Server("b", [s.address], sync_interval="200ms") if is_ours(s) else
+        for i in range(a.rounds):               # who was removed does not come back by itself
+            new = (Server(f"b{i}", sync_interval="200ms") if is_ours(s) else
                    Reference(*SAVED, binary=s.binary)).start()
             with Probe(s) as probe:
                 time.sleep(2)
@@ -199,11 +202,12 @@ def fullsync(a) -> None:
                 forget_peak(s)
                 begun = time.monotonic()
                 if is_ours(s):
-                    until(lambda new=new: info(new, "replication").get("full_syncs_joined") == "1")
+                    new("CRDT.PEER", "ADD", s.address)
                 else:
                     new("REPLICAOF", "127.0.0.1", s.port)
-                    until(lambda new=new:
-                          info(new, "replication").get("master_link_status") == "up")
+                field, there = (("full_syncs_joined", "1") if is_ours(s) else
+                                ("master_link_status", "up"))
+                until(lambda: info(new, "replication").get(field) == there, PATIENCE)  # noqa: B023
                 took, used = time.monotonic() - begun, s.cpu_seconds() - used
                 during = probe.take()
             assert new("DBSIZE") == s("DBSIZE")
@@ -212,20 +216,13 @@ def fullsync(a) -> None:
                 [took, used, new.cpu_seconds(), *before, *during,
                  (s.peak_bytes() + copied) / resident, new.peak_bytes() / s.resident_bytes()])
             if is_ours(s):
-                s("CRDT.PEER", "REMOVE", "b")
+                s("CRDT.PEER", "REMOVE", new.name)
             new.dispose()
         s.dispose()
     table(f"Full sync: {a.keys} strings to a new replica ({a.rounds} rounds)",
           ["server", "seconds", "CPU of the giver, s", "of the receiver",
            "p99 at the giver before, ms", "longest", "p99 during it", "longest", "memory",
            "the receiver's, to the giver's"], median_rows(runs))
-
-
-def until(condition: Callable[[], bool], seconds: float = 900.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it takes too long"
-        time.sleep(0.01)
 
 
 def catchup(a) -> None:
@@ -304,22 +301,11 @@ SECTIONS = {f.__name__: f for f in (checkpoint, start, fullsync, catchup, disk)}
 
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; none: all")
-    p.add_argument("--rounds", type=int, default=3)
+    options(p, SECTIONS, rounds=3)
     p.add_argument("--keys", type=int, default=10 * MILLION)
     p.add_argument("--rate", type=int, default=50_000, help="SETs a second beside a checkpoint")
     p.add_argument("--writes", type=int, default=5 * MILLION, help="of disk")
-    a = p.parse_args()
-    if unknown := set(a.sections) - set(SECTIONS):
-        p.error(f"no such section: {', '.join(unknown)}")
-    print(f"`python -m bench.state {' '.join(sys.argv[1:])}`")
-    try:
-        for name in a.sections or SECTIONS:
-            SECTIONS[name](a)
-            stop_all()
-    finally:
-        stop_all()
-    return 0
+    return run(p, "bench.state", SECTIONS)
 
 
 if __name__ == "__main__":

@@ -232,7 +232,6 @@ cdef class StateReader(StateTaker):
         cdef uint32_t db, n
         for db, n in enumerate(elements[:DATABASES]):
             if n > FEW and table_count(&self.replica.k.db[db].table) == 0:
-                table_clear(&self.replica.k.db[db].table, NULL, NULL)
                 table_reserve(&self.replica.k.db[db].table, n)
 
     def take(self, bytes payload not None):

@@ -151,10 +151,11 @@ cdef void table_add(Table *t, Element *e, uint32_t hash) noexcept nogil
 cdef void table_remove(Table *t, Element *e) noexcept nogil
 # whether e is in t; e is not looked into, and may be nothing any more
 cdef int table_holds(Table *t, const Element *e, uint32_t hash) noexcept nogil
-# An empty table gets room for n elements, which table_put puts in: for tables of small collections,
-# which FIRST_CAPACITY and its next doublings hold.
+# An empty table gets room for n elements.
 cdef void table_reserve(Table *t, uint32_t n) noexcept nogil
+# Gives room back, where fewer came than that was for. Linear in the room.
 cdef void table_fit(Table *t) noexcept nogil
+# Into room that was reserved for a small collection (FIRST_CAPACITY and its next doublings).
 cdef void table_put(Table *t, Element *e) noexcept nogil
 # same key; old is not touched otherwise and may be freed already
 cdef void table_swap(Table *t, Element *old, Element *new) noexcept nogil

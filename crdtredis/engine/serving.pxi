@@ -164,7 +164,7 @@ cdef int run_again(Dispatch *d, Wait *w) noexcept nogil:
     cdef Command *cmd = client.command
     cdef uint64_t begun = cycles()
     cdef uint64_t took
-    cdef size_t at
+    cdef size_t at, replied
     cdef int argc
     if client.flags & CLIENT_KILLED or (client.fd >= 0 and d.port.gone(d.port.owner, client)):
         # nobody would get it; the iteration's end frees the client
@@ -185,11 +185,10 @@ cdef int run_again(Dispatch *d, Wait *w) noexcept nogil:
         note_event(&d.latency, LATENCY_UNBLOCKING, took, d.stopwatch.per_usec, d.kernel.now // 1000)
     count_reply(d, client, cmd, at)
     note_if_slow(d, client, cmd, d.waiting.argv, argc, w.ticks + took)
+    replied = client.reply.buf.n - at if client.reply.buf.n > at else 0
     if d.hot != NULL:
-        note_hot(d, cmd, d.waiting.argv, argc, w.ticks + took,
-                 client.reply.buf.n - at if client.reply.buf.n > at else 0)
-    note_large(d, client, cmd, d.waiting.argv, argc,
-               client.reply.buf.n - at if client.reply.buf.n > at else 0)
+        note_hot(d, cmd, d.waiting.argv, argc, w.ticks + took, replied)
+    note_large(d, client, cmd, d.waiting.argv, argc, replied)
     stop_waiting(d, client)
     end_reply(d, client, at)
     return 0

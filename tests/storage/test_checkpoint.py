@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import time
+from pathlib import Path
 
 import orjson
 import pytest
@@ -329,19 +330,25 @@ def test_the_header_says_whose_it_is(tmp_path):
         checkpoint.open_checkpoint(tmp_path, 1, "b")
 
 
-@pytest.mark.parametrize("told", [None, [], [1], [10 ** 18] * 99, [-1, 10 ** 30], [0] * 33])
-def test_what_the_header_tells_of_the_size_is_no_more_than_a_hint(tmp_path, told):
-    node, loop = node_with(tmp_path)
+def told_of_its_size(folder, told) -> tuple[Node, Path]:
+    """A node and its checkpoint, whose header tells this of its elements; None: nothing."""
+    node, loop = node_with(folder)
     loop.checkpoints.begin()
     assert loop.finish() is None
-    path = checkpoint_path(tmp_path, 1)
+    path = checkpoint_path(folder, 1)
     data = path.read_bytes()
     end = 16 + int.from_bytes(data[8:12], "little")
     header = orjson.loads(data[16:end])
-    assert sum(header["elements"]) == sum(node.replica.elements()) > 0
-    text = json.dumps(header | {"elements": told}) if told is not None else json.dumps(
-        {k: v for k, v in header.items() if k != "elements"})
-    path.write_bytes(data[:8] + record(text.encode()) + data[end:])
+    assert sum(header.pop("elements")) == sum(node.replica.elements()) > 0
+    if told is not None:
+        header["elements"] = told
+    path.write_bytes(data[:8] + record(json.dumps(header).encode()) + data[end:])
+    return node, path
+
+
+@pytest.mark.parametrize("told", [None, [], [1], [10 ** 18] * 99, [-1, 10 ** 30], [0] * 33])
+def test_what_the_header_tells_of_the_size_is_no_more_than_a_hint(tmp_path, told):
+    node, path = told_of_its_size(tmp_path, told)
     back = again(node, 2)
     assert back.digest() == node.digest()
     assert (back.recovered.checkpoint, back.recovered.ignored) == (path, "")
@@ -352,14 +359,7 @@ def test_what_the_header_tells_of_the_size_is_no_more_than_a_hint(tmp_path, told
 
 @pytest.mark.parametrize("told", [7, [None], [[]], {"a": 1}, "x"])
 def test_a_size_that_is_none_makes_it_another_file(tmp_path, told):
-    node, loop = node_with(tmp_path)
-    loop.checkpoints.begin()
-    assert loop.finish() is None
-    path = checkpoint_path(tmp_path, 1)
-    data = path.read_bytes()
-    end = 16 + int.from_bytes(data[8:12], "little")
-    header = orjson.dumps(orjson.loads(data[16:end]) | {"elements": told})
-    path.write_bytes(data[:8] + record(header) + data[end:])
+    node, _ = told_of_its_size(tmp_path, told)
     back = again(node, 2)
     assert back.digest() == node.digest()
     assert "the header is not what the format says" in back.recovered.ignored
