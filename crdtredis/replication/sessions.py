@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crdtredis import clocks
-from crdtredis.clocks import Clock
+from crdtredis.clocks import Actor, Clock, actor_id
 from crdtredis.kinds import is_peer
 from crdtredis.replication.flow import Traffic
 from crdtredis.replication.giving import Giver
@@ -43,6 +43,7 @@ RETIRED = 1000                          # processes remembered as superseded, ov
 class InboundSession:
     replica: str
     process: int
+    actor: Actor                        # that it acts as
     key: int
     last_request: float                 # monotonic, of the newest request
     traffic: Traffic                    # of the replica, in whatever session
@@ -90,7 +91,9 @@ class InboundSessions:
             while len(self._retired) > RETIRED:
                 self._retired.popitem(last=False)
         session = InboundSession(
-            hello.replica, hello.process, self.runtime.chance.getrandbits(63) | 1,
+            hello.replica, hello.process,
+            Actor(actor_id(hello.replica, hello.epoch), hello.replica, hello.epoch),
+            self.runtime.chance.getrandbits(63) | 1,
             time.monotonic(), before.traffic if before else Traffic(self.runtime.settings.inbound))
         session.logged = clocks.only(to_clock(hello.clock), self._tail.head)
         session.speaks = max(hello.version, hello.speaks)
@@ -253,6 +256,7 @@ class InboundSessions:
             session.logged = clocks.only(clock, self._tail.head)
             self._record(session, clock)
             self._registry.wake()
+            self._tail.note_clock(session.actor, session.logged)
             if request.ended:
                 self.runtime.hear_ended(request.ended)
             if session.speaks >= ENDED_SINCE and (

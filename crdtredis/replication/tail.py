@@ -98,6 +98,9 @@ class LogTail:
         self.own_actors = {a.id for a in self.actors.values()
                            if a.replica == own.replica} | {own.id}
         self.waiting = 0
+        # what the kernel is yet to be told of others' clocks, and whether that is under way
+        self._noted: dict[Actor, Clock] = {}
+        self._noting = False
         self.duplicate_ops = 0
         # ops up to there come with a full sync, and by no other way
         self.gate: Clock = {}
@@ -362,3 +365,16 @@ class LogTail:
     async def record_clock(self, actor: Actor, clock: Clock) -> None:
         """Tell the kernel what a peer has in its log."""
         self.waiting = await self._engine.call(lambda: self._local.record_clock(actor, clock))
+
+    def note_clock(self, actor: Actor, clock: Clock) -> None:
+        """The same without waiting for the engine, for who asks must not: the newest of each."""
+        self._noted[actor] = clock
+        if not self._noting:
+            self._noting = True
+            self._engine.soon(self._record_noted)
+
+    def _record_noted(self) -> None:
+        """In the engine thread."""
+        self._noting = False                                    # what comes now is called for again
+        while self._noted:
+            self._local.record_clock(*self._noted.popitem())

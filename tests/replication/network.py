@@ -267,8 +267,12 @@ class Node:
             assert not self.broken, self.broken
 
     def set(self, key: str, value: str, iteration: bool = True) -> None:
+        self.make("set", key, value.encode(), iteration)
+
+    def make(self, what: str, key: str, argument=None, iteration: bool = True) -> None:
+        """An op of probe_make."""
         self.replica.now = int(time.time() * 1000)
-        probe_make(self.replica, [("set", 0, key.encode(), value.encode())])
+        probe_make(self.replica, [(what, 0, key.encode(), argument)])
         if iteration:
             self.engine.iterate()
 

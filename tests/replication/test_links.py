@@ -38,6 +38,22 @@ async def stopped(*nodes: Node) -> None:
 
 # ---- one direction -------------------------------------------------------------------------------
 
+@run
+async def test_of_one_that_only_calls_the_kernel_is_told_what_it_has():
+    """Else tombstones of its increments would wait until it writes again."""
+    nodes = a, b = [Node(n) for n in "ab"]
+    try:
+        await started(*nodes)
+        b.connect(a)
+        b.make("add", "n", 1)
+        await until(lambda: a.get("n") == "1")
+        a.make("del", "n")
+        await until(lambda: b.get("n") is None)
+        assert a.replica.stats()["tombstones"] == 1
+        await until(lambda: a.replica.collect() and not a.replica.stats()["tombstones"])
+    finally:
+        await stopped(*nodes)
+
 
 @run
 async def test_a_new_actor_behind_a_one_way_link_is_fetched():
