@@ -105,24 +105,36 @@ cdef uint32_t branch_position(Order *o, Branch *b, uint64_t sort_key, Span name)
     return low - 1
 
 
-cdef uint32_t branch_of_rank(Branch *b, size_t *rank, int inserting) noexcept nogil:
+cdef uint32_t branch_of_rank(Branch *b, size_t n, size_t *rank, int inserting) noexcept nogil:
     """The child that holds the item of this rank, which becomes its rank there; an insertion at a
-    seam goes to the left child."""
-    cdef uint32_t i = 0
-    while i + 1 < b.n and rank[0] >= b.count[i] + inserting:
+    seam goes to the left child. n: items below b. The tail, where most come, is looked at first."""
+    cdef uint32_t i = b.n - 1
+    cdef size_t before = n - b.count[i]
+    if rank[0] >= before + inserting:
+        rank[0] -= before
+        return i
+    i = 0
+    while rank[0] >= b.count[i] + inserting:
         rank[0] -= b.count[i]
         i += 1
     return i
 
 
-cdef uint32_t leaf_of_rank(const Order *o, Leaf *l, size_t *rank) noexcept nogil:
-    """The item that holds the element of this rank, which becomes its rank there."""
+cdef uint32_t leaf_of_rank(const Order *o, Leaf *l, size_t n, size_t *rank) noexcept nogil:
+    """The item that holds the element of this rank, which becomes its rank there. n: elements in
+    l."""
     cdef uint32_t i = 0
     if o.positions == NULL:
         i = <uint32_t>rank[0]
         rank[0] = 0
         return i
-    while i < l.n and rank[0] >= leaf_items(l)[i].sort_key:
+    if rank[0] >= n:
+        rank[0] -= n
+        return l.n
+    if rank[0] >= n - leaf_items(l)[l.n - 1].sort_key:
+        rank[0] -= n - leaf_items(l)[l.n - 1].sort_key
+        return l.n - 1
+    while rank[0] >= leaf_items(l)[i].sort_key:
         rank[0] -= leaf_items(l)[i].sort_key
         i += 1
     return i
@@ -214,7 +226,7 @@ cdef void branch_move(Branch *to, Branch *b, uint32_t begin) noexcept nogil:
     b.n = begin
 
 
-cdef void *node_insert(const Order *o, void *node, int height, size_t rank, Item item,
+cdef void *node_insert(const Order *o, void *node, int height, size_t n, size_t rank, Item item,
                        Split *split) noexcept nogil:
     cdef Branch *b = <Branch*>node
     cdef Branch *right
@@ -222,10 +234,10 @@ cdef void *node_insert(const Order *o, void *node, int height, size_t rank, Item
     cdef Split below
     split.node = NULL
     if height == 0:
-        at = leaf_of_rank(o, <Leaf*>node, &rank)
+        at = leaf_of_rank(o, <Leaf*>node, n, &rank)
         return leaf_insert(<Leaf*>node, at, item, split)
-    at = branch_of_rank(b, &rank, 1)
-    node_insert(o, b.child[at], height - 1, rank, item, &below)
+    at = branch_of_rank(b, n, &rank, 1)
+    node_insert(o, b.child[at], height - 1, b.count[at], rank, item, &below)
     b.low[at] = first_item(b.child[at], height - 1)[0]
     if below.node == NULL:
         b.count[at] += item_weight(o, &item)
@@ -250,7 +262,7 @@ cdef void order_insert_at(Order *o, size_t rank, Item item) noexcept nogil:
     if o.root == NULL:
         o.root = leaf_new(1)
         o.height = 0
-    o.root = node_insert(o, o.root, o.height, rank, item, &split)
+    o.root = node_insert(o, o.root, o.height, o.n, rank, item, &split)
     o.n += item_weight(o, &item)
     if split.node != NULL:
         root = <Branch*>mem_alloc(sizeof(Branch))
@@ -281,7 +293,7 @@ cdef void order_insert(Order *o, uint64_t sort_key, Element *e) noexcept nogil:
     order_insert_at(o, rank, item)
 
 
-cdef int64_t node_change(const Order *o, void *node, int height, size_t rank,
+cdef int64_t node_change(const Order *o, void *node, int height, size_t n, size_t rank,
                          Item item) noexcept nogil:
     """Returns how many elements there are more."""
     cdef Branch *b = <Branch*>node
@@ -289,19 +301,19 @@ cdef int64_t node_change(const Order *o, void *node, int height, size_t rank,
     cdef uint32_t at
     cdef int64_t more
     if height == 0:
-        at = leaf_of_rank(o, l, &rank)
+        at = leaf_of_rank(o, l, n, &rank)
         more = <int64_t>item_weight(o, &item) - <int64_t>item_weight(o, &leaf_items(l)[at])
         leaf_items(l)[at] = item
         return more
-    at = branch_of_rank(b, &rank, 0)
-    more = node_change(o, b.child[at], height - 1, rank, item)
+    at = branch_of_rank(b, n, &rank, 0)
+    more = node_change(o, b.child[at], height - 1, b.count[at], rank, item)
     b.count[at] += more
     b.low[at] = first_item(b.child[at], height - 1)[0]
     return more
 
 
 cdef void order_change_at(Order *o, size_t rank, Item item) noexcept nogil:
-    o.n += node_change(o, o.root, o.height, rank, item)
+    o.n += node_change(o, o.root, o.height, o.n, rank, item)
 
 
 # ---- removal -------------------------------------------------------------------------------------
@@ -346,20 +358,21 @@ cdef inline uint32_t node_fill(void *node, int height) noexcept nogil:
     return (<Branch*>node).n if height else (<Leaf*>node).n
 
 
-cdef size_t node_remove(const Order *o, void *node, int height, size_t rank) noexcept nogil:
-    """Returns how many elements went."""
+cdef size_t node_remove(const Order *o, void *node, int height, size_t n,
+                        size_t rank) noexcept nogil:
+    """Returns how many elements went. n: elements below it before, as in the others."""
     cdef Branch *b = <Branch*>node
     cdef Leaf *l = <Leaf*>node
     cdef uint32_t at, full, fill
     cdef size_t fewer
     if height == 0:
-        at = leaf_of_rank(o, l, &rank)
+        at = leaf_of_rank(o, l, n, &rank)
         fewer = item_weight(o, &leaf_items(l)[at])
         l.n -= 1
         memmove(leaf_items(l) + at, leaf_items(l) + at + 1, (l.n - at) * sizeof(Item))
         return fewer
-    at = branch_of_rank(b, &rank, 0)
-    fewer = node_remove(o, b.child[at], height - 1, rank)
+    at = branch_of_rank(b, n, &rank, 0)
+    fewer = node_remove(o, b.child[at], height - 1, b.count[at], rank)
     b.count[at] -= fewer
     full = BRANCH_CHILDREN if height > 1 else LEAF_ITEMS
     fill = node_fill(b.child[at], height - 1)
@@ -383,7 +396,7 @@ cdef void order_remove(Order *o, uint64_t sort_key, Element *e) noexcept nogil:
 
 cdef void order_remove_at(Order *o, size_t rank) noexcept nogil:
     cdef void *root
-    o.n -= node_remove(o, o.root, o.height, rank)
+    o.n -= node_remove(o, o.root, o.height, o.n, rank)
     while o.height and (<Branch*>o.root).n == 1:
         root = (<Branch*>o.root).child[0]
         mem_free(o.root)
@@ -446,40 +459,50 @@ cdef size_t order_rank(Order *o, uint64_t sort_key, Span name) noexcept nogil:
 cdef Block *order_search(Order *o, Span position, size_t *rank) noexcept nogil:
     cdef void *node = o.root
     cdef int height = o.height
+    cdef size_t n = o.n
     cdef uint32_t at, i
     cdef Leaf *l
     rank[0] = 0
     if node == NULL:
         return NULL
     while height:
-        at = (<Branch*>node).n - 1         # the tail, where most come, is worth a look of its own
-        if not item_before(o, &(<Branch*>node).low[at], 0, position, 1):
+        at = (<Branch*>node).n - 1         # the tail is worth a look of its own here, too
+        if item_before(o, &(<Branch*>node).low[at], 0, position, 1):
+            rank[0] += n - (<Branch*>node).count[at]
+        else:
             at = branch_position(o, <Branch*>node, 0, position)
-        for i in range(at):
-            rank[0] += (<Branch*>node).count[i]
+            for i in range(at):
+                rank[0] += (<Branch*>node).count[i]
+        n = (<Branch*>node).count[at]
         node = (<Branch*>node).child[at]
         height -= 1
     l = <Leaf*>node
     at = l.n
-    if not item_before(o, &leaf_items(l)[at - 1], 0, position, 1):
+    if item_before(o, &leaf_items(l)[at - 1], 0, position, 1):
+        rank[0] += n - leaf_items(l)[at - 1].sort_key
+    else:
         at = leaf_position(o, l, 0, position, 1)
-    if at == 0:
-        return NULL
-    for i in range(at - 1):
-        rank[0] += leaf_items(l)[i].sort_key
+        if at == 0:
+            return NULL
+        for i in range(at - 1):
+            rank[0] += leaf_items(l)[i].sort_key
     return <Block*>leaf_items(l)[at - 1].e
 
 
 cdef Item *order_at(Order *o, size_t rank, OrderCursor *cursor) noexcept nogil:
     cdef void *node = o.root
     cdef int height = o.height
-    if rank >= o.n:
+    cdef size_t n = o.n
+    cdef uint32_t at
+    if rank >= n:
         return NULL
     while height:
-        node = (<Branch*>node).child[branch_of_rank(<Branch*>node, &rank, 0)]
+        at = branch_of_rank(<Branch*>node, n, &rank, 0)
+        n = (<Branch*>node).count[at]
+        node = (<Branch*>node).child[at]
         height -= 1
     cursor.leaf = node
-    cursor.at = leaf_of_rank(o, <Leaf*>node, &rank)
+    cursor.at = leaf_of_rank(o, <Leaf*>node, n, &rank)
     cursor.within = <uint32_t>rank
     return leaf_items(<Leaf*>node) + cursor.at
 
