@@ -487,7 +487,8 @@ def crdt(x: Any) -> Fields:
         out[f"peer{i}"] = (
             f"url={p.url},replica={p.replica},state={p.state.replace(' ', '-')},"
             f"lag_ops={p.lag_ops},lag_ms={p.lag_ms},queued_bytes={p.queued_bytes},"
-            f"missing_ops={p.missing_ops},last_contact_ms={p.last_contact_ms}"
+            f"missing_ops={p.missing_ops},last_contact_ms={p.last_contact_ms},"
+            f"calls_ms={p.calls_ms}"
             + f",certificate_ends={p.certificate_ends}" * (p.certificate_ends > 0))
     return out
 

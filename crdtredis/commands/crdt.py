@@ -197,6 +197,8 @@ def peer_line(p, now: int) -> str:
                      f"we lacked {p.missing_ops} of its when it last told")
         words.append("no contact yet" if p.last_contact_ms < 0
                      else f"last contact {p.last_contact_ms} ms ago")
+        if p.state not in TELLING and p.calls_ms >= 0:
+            words.append(f"it called here {p.calls_ms} ms ago")
     elif p.state == "standby":
         words.append("it is reached by another address")
     if p.full_sync:

@@ -129,6 +129,7 @@ class PeerInfo:
     full_sync: str = ""                 # how far one has come; "": none is under way
     # s since 1970, until when the certificate holds that it has shown here; 0: none
     certificate_ends: int = 0
+    calls_ms: int = -1                  # since its last request here; -1: it does not call
 
 
 class Peer:

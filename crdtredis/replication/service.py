@@ -24,7 +24,7 @@ import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -319,7 +319,9 @@ class Service:
     # ---- peers -----------------------------------------------------------------------------------
 
     def peers(self) -> list[PeerInfo]:
-        return [p.info() for p in list(self.registry.peers)]
+        calls = self.sessions.silent()
+        return [replace(p.info(), calls_ms=int(calls.get(p.replica or p.member, -0.001) * 1000))
+                for p in list(self.registry.peers)]
 
     def logged(self) -> dict[str, Clock]:
         """What each known replica has in its log, as far as it has told: where it is called, or, of

@@ -176,6 +176,11 @@ class InboundSessions:
         if known is not None and known.replica != session.replica:
             raise Refusal(proto.MALFORMED, "messages in the name of another replica")
 
+    def silent(self) -> dict[str, float]:
+        """Seconds since the last request of each replica that shook hands. From any thread."""
+        now = time.monotonic()
+        return {s.replica: now - s.last_request for s in list(self.by_replica.values())}
+
     def logged(self) -> dict[str, Clock]:
         """As registry.logged, of replicas that came by themselves and are no longer silent than
         Settings.silence. From any thread."""

@@ -57,6 +57,7 @@ class PeerInfo:
     in_flight: int = 0
     missing_ops: int = 0
     last_contact_ms: int = -1
+    calls_ms: int = -1
     certificate_ends: int = 0
     error: str = ""
     counts: SimpleNamespace = field(default_factory=lambda:

@@ -214,6 +214,8 @@ def test_a_line_per_peer():
     assert (peer_line(down, 0)
             == ("http://c:1 (no handshake yet): down, it lacks 7 of ours for 1500 ms, "
                 "we lacked 0 of its when it last told, no contact yet; refused"))
+    calls = replace(down, calls_ms=20)
+    assert peer_line(calls, 0).endswith("no contact yet, it called here 20 ms ago; refused")
     second = PeerInfo("http://b:2", "b", "standby", 0, 0, 0, 0, 0, 15, "", Counts())
     assert peer_line(second, 0) == "http://b:2 b: standby, it is reached by another address"
     ends = replace(second, certificate_ends=20 * 86400)

@@ -213,6 +213,7 @@ def test_one_that_calls_and_cannot_be_called_is_no_stranger(server):
         return sum(p.stat().st_size for p in a.data_dir.glob("segment-*.log")) - before
 
     until(lambda: logged() < 10_000)
+    assert any(b", it called here " in line for line in a("CRDT.PEERS"))
 
 
 def test_a_removed_replica_that_writes_its_address_meanwhile_stays_removed(server):
