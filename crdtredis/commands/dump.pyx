@@ -29,10 +29,10 @@ from crdtredis._core cimport (EVICT_LFU, T_HASH, T_LIST, T_SET, T_STREAM, T_STRI
                               field_expire, group_count, group_next, group_passed_over,
                               group_put, key_collection, key_delete, key_expire, key_find,
                               key_hash, key_set_frequency, key_set_idle, key_type, key_visible,
-                              member_score, pending_from, records_put, records_size, put_id,
-                              put_shown, removal_size, stream_added, stream_max_deleted,
-                              stream_next, stream_seek, stream_set_id, stream_top, walk_deadline,
-                              walk_next, walk_shown, walk_value)
+                              is_unowned, member_score, pending_from, records_put,
+                              records_size, put_id, put_shown, removal_size, stream_added,
+                              stream_max_deleted, stream_next, stream_seek, stream_set_id,
+                              stream_top, walk_deadline, walk_next, walk_shown, walk_value)
 from crdtredis._engine cimport Call, is_word, native, refuse, refuse_syntax, refuse_too_large
 from crdtredis._resp cimport reply_bulk, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
@@ -181,14 +181,20 @@ cdef StreamId given_up_to(Kernel *k, Collection *s, GroupView *g) noexcept nogil
 
 
 cdef void put_owned(Buffer *b, Kernel *k, const GroupView *g, Span owner, int64_t seen, size_t n,
-                    Drain drain, void *arg) noexcept nogil:
-    """A consumer; n: of how many records."""
+                    const PendingView *more, size_t more_n, Drain drain, void *arg) noexcept nogil:
+    """A consumer; n: of how many records; and then more."""
     cdef StreamId id = stream_id(0, 0)
     cdef PendingView p
     cdef char bytes[16]
+    cdef size_t i
     rdb_put_text(b, owner)
     buffer_add(b, &seen, sizeof(int64_t))
-    rdb_put_length(b, n)
+    rdb_put_length(b, n + more_n)
+    for i in range(more_n):
+        put_id(bytes, more[i].id)
+        buffer_add(b, bytes, 16)
+        if drain != NULL and b.n >= DRAINED:
+            drain(arg)
     while n and pending_from(k, g, id, owner, &p):
         n -= 1
         put_id(bytes, p.id)
@@ -226,10 +232,15 @@ cdef int by_owner(const void *a, const void *b) noexcept nogil:
     return memcmp(x.p, y.p, x.n) if x.n else 0
 
 
+cdef int by_owner_and_id(const void *a, const void *b) noexcept nogil:
+    cdef int order = by_owner(a, b)
+    return order if order else id_order((<const PendingView*>a).id, (<const PendingView*>b).id)
+
+
 cdef void gather_strangers(Kernel *k, const GroupView *g, Buffer *out) noexcept nogil:
-    """Records of owners that are no consumers any more (PendingView), by owner: there is one where
-    the CREATE of a concurrent group went, with the consumer, to which a record of another CREATE
-    had been claimed."""
+    """Records of owners that are no consumers (PendingView), by owner: what nobody owns, and one
+    where the CREATE of a concurrent group went, with the consumer, to which a record of another
+    CREATE had been claimed."""
     cdef StreamId id = stream_id(0, 0)
     cdef size_t at = 0, left = g.pending
     cdef ConsumerView x
@@ -237,13 +248,13 @@ cdef void gather_strangers(Kernel *k, const GroupView *g, Buffer *out) noexcept 
     while consumer_next(k, g, &at, &x):
         left -= x.pending
     while left and pending_from(k, g, id, span(NULL, 0), &p):
-        if not consumer_find(k, g, p.owner, &x):
+        if is_unowned(&p) or not consumer_find(k, g, p.owner, &x):
             buffer_add(out, &p, sizeof(PendingView))
             left -= 1
         id = p.id
         id_up(&id)
     if out.n:
-        qsort(out.p, out.n // sizeof(PendingView), sizeof(PendingView), by_owner)
+        qsort(out.p, out.n // sizeof(PendingView), sizeof(PendingView), by_owner_and_id)
 
 
 cdef void put_groups(Buffer *b, Kernel *k, Collection *s, Drain drain, void *arg) noexcept nogil:
@@ -251,7 +262,7 @@ cdef void put_groups(Buffer *b, Kernel *k, Collection *s, Drain drain, void *arg
     cdef ConsumerView x
     cdef PendingView *v
     cdef Buffer strangers
-    cdef size_t at = 0, j, i, n, owners
+    cdef size_t at = 0, j, i, n, owners, nobodys
     memset(&strangers, 0, sizeof(Buffer))
     rdb_put_length(b, group_count(k, s))
     while group_next(k, s, &at, &g):
@@ -263,19 +274,23 @@ cdef void put_groups(Buffer *b, Kernel *k, Collection *s, Drain drain, void *arg
         gather_strangers(k, &g, &strangers)
         v = <PendingView*>strangers.p
         n = strangers.n // sizeof(PendingView)
-        owners = n > 0
-        for i in range(1, n):
+        nobodys = 0                         # of the empty name, which a consumer may have, too
+        while nobodys < n and v[nobodys].owner.n == 0 and consumer_find(k, &g, v[0].owner, &x):
+            nobodys += 1
+        owners = n > nobodys
+        for i in range(nobodys + 1, n):
             owners += by_owner(&v[i - 1], &v[i]) != 0
         rdb_put_length(b, g.consumers + owners)
         j = 0
         while consumer_next(k, &g, &j, &x):
-            put_owned(b, k, &g, x.name, x.seen, x.pending, drain, arg)
-        i = 0
+            put_owned(b, k, &g, x.name, x.seen, x.pending, v, 0 if x.name.n else nobodys, drain,
+                      arg)
+        i = nobodys
         while i < n:
             j = i + 1
             while j < n and by_owner(&v[i], &v[j]) == 0:
                 j += 1
-            put_owned(b, k, &g, v[i].owner, v[i].at, j - i, drain, arg)
+            put_owned(b, k, &g, v[i].owner, v[i].at, 0, v + i, j - i, drain, arg)
             i = j
     buffer_free(&strangers)
 
@@ -556,6 +571,8 @@ cdef Element *put_consumer(Call *c, Element *e, Span group, MadeGroup made, Span
         n = run_of(value, i)
     memcpy(&x, value.p, sizeof(RdbConsumer))
     buffer_free(&ids)
+    if name.n == 0 and x.seen == 0:
+        return e                            # what nobody owns
     return consumer_put(k, c.db, c.argv[1], e, group, made, name, x.seen, x.active)
 
 

@@ -1,11 +1,12 @@
 # cython: language_level=3
-"""Consumer groups of streams: XGROUP, XREADGROUP, XACK, XPENDING, XCLAIM, XAUTOCLAIM.
+"""Consumer groups of streams: XGROUP, XREADGROUP, XACK, XNACK, XPENDING, XCLAIM, XAUTOCLAIM.
 
 A group knows of each entry whether it has given it out, whatever its id is, so an entry that comes
 late from a peer is new to it. What is given out where, and what two replicas do to one record, is
 the kernel's (core/groups.pxi). Replies, refusals and the order in which arguments are looked at are
-those of Redis 7.2; CLAIM is that of 8.4.
+those of Redis 7.2; CLAIM is that of 8.4, XNACK that of 8.8.
 """
+from libc.limits cimport INT_MAX
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport qsort
@@ -16,9 +17,10 @@ from crdtredis._core cimport (ELSEWHERE_ROOM, GONE_MOST, STREAM_ID, T_STREAM, Co
                               StreamId, consumer_called, consumer_find, consumer_next,
                               consumer_remove, consumer_there, consumer_touch, element_key,
                               group_counted, group_create, group_deliver, group_destroy,
-                              group_find, group_idle, group_new, group_set, id_of, key_prepare,
-                              op_room, pending_claim, pending_from, pending_last, pending_remove,
-                              siphash64, stream_len, stream_next, stream_seek, stream_top)
+                              group_find, group_idle, group_new, group_set, id_of, is_unowned,
+                              key_prepare, op_room, pending_claim, pending_from, pending_last,
+                              pending_remove, siphash64, stream_len, stream_next, stream_seek,
+                              stream_top)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_SCRIPT, Call, consume, is_word, native,
                                 refuse, refuse_syntax, wait_for_keys, wait_is_over,
                                 wait_to_answer, wait_to_look)
@@ -34,8 +36,9 @@ from crdtredis.commands.streams cimport (by_id, find_stream, read_block, read_bo
 from crdtredis.errors cimport (AUTOCLAIM_COUNT, AUTOCLAIM_IDLE, CLAIM_IDLE, CLAIM_IDLE_OPTION,
                                CLAIM_RETRYCOUNT, CLAIM_TIME, DOLLAR_OF_XREAD,
                                ENTRIES_READ_NEGATIVE, GROUP_EXISTS, GROUP_MISSING, GROUP_NAME_LONG,
-                               GROUP_NEEDS_KEY, READ_CLAIM_IDLE, READ_CLAIM_NEGATIVE,
-                               XREADGROUP_UNBALANCED)
+                               GROUP_NEEDS_KEY, NACK_IDS, NACK_MODE, NACK_RETRYCOUNT,
+                               NACK_NUMIDS, NACK_WITHOUT_IDS, READ_CLAIM_IDLE,
+                               READ_CLAIM_NEGATIVE, XREADGROUP_UNBALANCED)
 from crdtredis.numbers cimport format_int64, parse_int64
 
 from functools import partial
@@ -56,6 +59,9 @@ ZERO.ms = ZERO.seq = 0
 cdef Span NOBODY
 NOBODY.p = NULL
 NOBODY.n = 0
+cdef Span NAMELESS
+NAMELESS.p = b""
+NAMELESS.n = 0
 
 
 # ---- refusals ------------------------------------------------------------------------------------
@@ -335,6 +341,10 @@ cdef void run_end(Call *c, Under *u, Run *r) noexcept nogil:
     buffer_free(&r.ids)
 
 
+cdef inline int64_t once_more(int64_t deliveries) noexcept nogil:
+    return deliveries + (deliveries != INT64_MAX)
+
+
 cdef void run_add(Call *c, Under *u, Run *r, RunKind kind, StreamId id,
                   int64_t deliveries) noexcept nogil:
     if kind != r.kind or deliveries != r.deliveries:
@@ -472,7 +482,7 @@ cdef size_t give_idle(Call *c, Under *u, const GroupRead *o, size_t most, Buffer
     run_begin(c, u, &run, o.consumer, c.kernel.now)
     group_idle(c.kernel, u.s, &u.g,
                consume(c.dispatch, c.db, u.key, u.name, u.g.shared, &settled),
-               c.kernel.now - o.idle, most, &found, &gone, &u.next)
+               max(c.kernel.now - o.idle, <int64_t>0), most, &found, &gone, &u.next)
     n = found.n // sizeof(PendingView)
     for i in range(n):
         p = <PendingView*>found.p + i
@@ -480,7 +490,7 @@ cdef size_t give_idle(Call *c, Under *u, const GroupRead *o, size_t most, Buffer
         age.idle = max(c.kernel.now - p.at, <int64_t>0)
         age.deliveries = p.deliveries
         buffer_add(ages, &age, sizeof(Age))
-        run_add(c, u, &run, RUN_CLAIMS, p.id, p.deliveries + 1)
+        run_add(c, u, &run, RUN_CLAIMS, p.id, once_more(p.deliveries))
     for i in range(gone.n // sizeof(StreamId)):
         run_add(c, u, &run, RUN_REMOVES, (<StreamId*>gone.p)[i], 0)
     u.removed = gone.n > 0
@@ -522,7 +532,7 @@ cdef size_t give_again(Call *c, Under *u, const GroupRead *o, StreamId after, si
         buffer_add(ids, &after, sizeof(StreamId))
         n += 1
         if has_entry(&run.entry, after):
-            run_add(c, u, &run, RUN_CLAIMS, after, p.deliveries + 1)
+            run_add(c, u, &run, RUN_CLAIMS, after, once_more(p.deliveries))
         more = id_up(&after)
     run_end(c, u, &run)
     return n
@@ -777,7 +787,7 @@ cdef void xpending(Call *c) noexcept nogil:
            and id_order(p.id, last) <= 0):
         id = p.id
         more = id_up(&id)
-        if not idle or c.kernel.now - p.at >= idle:
+        if not idle or is_unowned(&p) or c.kernel.now - p.at >= idle:
             buffer_add(&found_all, &p, sizeof(PendingView))
             n += 1
     reply_array(c.reply, n)
@@ -786,9 +796,16 @@ cdef void xpending(Call *c) noexcept nogil:
         reply_array(c.reply, 4)
         reply_id(c, p.id)
         reply_bulk(c.reply, p.owner.p, p.owner.n)
-        reply_int(c.reply, max(c.kernel.now - p.at, <int64_t>0))
+        reply_int(c.reply, -1 if is_unowned(&p) else max(c.kernel.now - p.at, <int64_t>0))
         reply_int(c.reply, p.deliveries)
     buffer_free(&found_all)
+
+
+cdef int find_next(Call *c, Under *u, Run *run, StreamId id, PendingView *p) noexcept nogil:
+    """The record of what is to come into a run."""
+    if run.ids.n and id_order(run.last, id) >= 0:
+        run_flush(c, u, run)                    # which may have changed it
+    return find_pending(c, u, id, p)
 
 
 # ---- XCLAIM, XAUTOCLAIM --------------------------------------------------------------------------
@@ -808,10 +825,10 @@ cdef int read_number(Call *c, Span arg, const char *refusal, int64_t *out) noexc
     return 0
 
 
-cdef void refuse_claim_option(Call *c, Span option) noexcept nogil:
+cdef void refuse_option(Call *c, const char *what, Span option) noexcept nogil:
     cdef Buffer text
     memset(&text, 0, sizeof(Buffer))
-    add_text(&text, "ERR Unrecognized XCLAIM option ")
+    add_text(&text, what)
     add_name(&text, option)
     reply_error_span(c.reply, text.p, text.n)
     buffer_free(&text)
@@ -848,10 +865,12 @@ cdef int read_claim(Call *c, int i, Claim *x) noexcept nogil:
             if not read_id(c, c.argv[i], &x.last, 0, NULL):
                 return 0
         else:
-            refuse_claim_option(c, c.argv[i])
+            refuse_option(c, "ERR Unrecognized XCLAIM option ", c.argv[i])
             return 0
         i += 1
     x.at = when if 0 <= when <= c.kernel.now else c.kernel.now
+    if c.argv[3].n == 0:
+        x.at = max(x.at, <int64_t>1)            # at 0 it would be nobody's
     return 1
 
 
@@ -859,20 +878,23 @@ cdef int claim_one(Call *c, Under *u, Run *run, const Claim *x, StreamId id,
                    Buffer *claimed, Buffer *gone) noexcept nogil:
     """Is it the consumer's now, or has its entry gone, and so has the record?"""
     cdef PendingView p
+    cdef int64_t deliveries
     cdef int there
-    if run.ids.n and id_order(run.last, id) >= 0:
-        run_flush(c, u, run)                    # which may have changed it
-    there = find_pending(c, u, id, &p)
+    there = find_next(c, u, run, id, &p)
     if not has_entry(&run.entry, id):
         if there:
             run_add(c, u, run, RUN_REMOVES, id, 0)
             buffer_add(gone, &id, sizeof(StreamId))
         return there
-    if not there and not x.force or there and x.idle and c.kernel.now - p.at < x.idle:
+    if not there and not x.force or (there and x.idle and not is_unowned(&p)
+                                     and c.kernel.now - p.at < x.idle):
         return 0
-    run_add(c, u, run, RUN_CLAIMS if there else RUN_MAKES, id,
-            x.deliveries if x.deliveries >= 0
-            else (p.deliveries if there else 1) + (not x.just_ids))
+    deliveries = p.deliveries if there else 1
+    if x.deliveries >= 0:
+        deliveries = x.deliveries
+    elif not x.just_ids:
+        deliveries = once_more(deliveries)
+    run_add(c, u, run, RUN_CLAIMS if there else RUN_MAKES, id, deliveries)
     buffer_add(claimed, &id, sizeof(StreamId))
     return 1
 
@@ -1005,6 +1027,106 @@ cdef void xautoclaim(Call *c) noexcept nogil:
     buffer_free(&gone)
 
 
+# ---- XNACK ---------------------------------------------------------------------------------------
+cdef enum NackMode:
+    NACK_SILENT
+    NACK_FAIL
+    NACK_FATAL
+
+cdef struct Nack:
+    NackMode mode
+    int first                   # the first id is argv[first],
+    int n                       # of so many
+    int force
+    int64_t deliveries          # RETRYCOUNT; -1: as the mode says
+
+
+cdef int read_nack(Call *c, Nack *x) noexcept nogil:
+    """From argv[3] on; 0 after a refusal."""
+    cdef int64_t n
+    cdef int i = 4, more
+    memset(x, 0, sizeof(Nack))
+    x.deliveries = -1
+    if is_word(c.argv[3], "SILENT"):
+        x.mode = NACK_SILENT
+    elif is_word(c.argv[3], "FAIL"):
+        x.mode = NACK_FAIL
+    elif is_word(c.argv[3], "FATAL"):
+        x.mode = NACK_FATAL
+    else:
+        refuse(c, NACK_MODE)
+        return 0
+    while i < c.argc:
+        more = c.argc - i - 1
+        if more and is_word(c.argv[i], "IDS"):
+            if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, &n) or not 1 <= n <= INT_MAX:
+                refuse(c, NACK_NUMIDS)
+                return 0
+            x.first = i + 2
+            if n > c.argc - x.first:
+                refuse(c, NACK_IDS)
+                return 0
+            x.n = <int>n
+            i = x.first + x.n - 1
+        elif is_word(c.argv[i], "FORCE"):
+            x.force = 1
+        elif more and is_word(c.argv[i], "RETRYCOUNT"):
+            i += 1
+            if not read_int(c, c.argv[i], &x.deliveries):
+                return 0
+            if x.deliveries < 0:
+                refuse(c, NACK_RETRYCOUNT)
+                return 0
+        else:
+            refuse_option(c, "ERR Unrecognized XNACK option ", c.argv[i])
+            return 0
+        i += 1
+    if not x.first:
+        refuse(c, NACK_WITHOUT_IDS)
+    return x.first
+
+
+cdef int nack_one(Call *c, Under *u, Run *run, const Nack *x, StreamId id) noexcept nogil:
+    cdef PendingView p
+    cdef int64_t deliveries = x.deliveries
+    cdef int there
+    there = find_next(c, u, run, id, &p)
+    if not there and not (x.force and has_entry(&run.entry, id)):
+        return 0
+    if deliveries < 0:
+        deliveries = INT64_MAX if x.mode == NACK_FATAL else p.deliveries if there else 0
+        deliveries -= x.mode == NACK_SILENT and deliveries > 0
+    run_add(c, u, run, RUN_CLAIMS if there else RUN_MAKES, id, deliveries)
+    return 1
+
+
+cdef void xnack(Call *c) noexcept nogil:
+    cdef Under u
+    cdef Nack x
+    cdef StreamId id
+    cdef Run run
+    cdef int found = find_group(c, c.argv[1], c.argv[2], &u), i, n = 0
+    if found == REFUSED:
+        return
+    if not found:
+        refuse_group(c, u.key, u.name, "")
+        return
+    if not read_nack(c, &x):
+        return
+    for i in range(x.first, x.first + x.n):
+        if not read_id(c, c.argv[i], &id, 0, NULL):
+            return
+    if not op_room(c.kernel, c.db, <size_t>x.n, u.key.n + u.name.n + CLAIM_ROOM, 0):
+        return
+    run_begin(c, &u, &run, NAMELESS, 0)
+    for i in range(x.first, x.first + x.n):
+        parse_id(c.argv[i], &id, 0, NULL)
+        n += nack_one(c, &u, &run, &x, id)
+    run_end(c, &u, &run)
+    c.changes = n
+    reply_int(c.reply, n)
+
+
 # ---- registration --------------------------------------------------------------------------------
 _of_one_key = partial(command, keys=(1, 1, 1), group="stream", since="5.0.0")
 _xgroup = partial(command, keys=(2, 2, 1), group="stream", since="5.0.0",
@@ -1040,6 +1162,13 @@ command("XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [CLA
 _of_one_key("XACK key group id...", arity=-4, flags="write fast", access="RW update",
             complexity="O(1) for each id", summary="Removes entries from those that are pending.",
             replicas="A delivery that this replica had not seen stays pending.")(native(xack))
+_of_one_key("XNACK key group <SILENT | FAIL | FATAL> IDS numids id... [RETRYCOUNT count] [FORCE]",
+            arity=-7, flags="write fast", access="RW update", since="8.8.0",
+            complexity="O(1) for each id",
+            summary="Gives pending entries back to the group: they are nobody's, and whoever "
+                    "claims gets them first.",
+            replicas="The owner of a pending entry is a register; a concurrent XACK wins.")(
+            native(xnack))
 _of_one_key("XPENDING key group [[IDLE min-idle-time] start end count [consumer]]", arity=-3,
             flags="readonly", access="RO access", tips="nondeterministic_output",
             complexity="O(N) with N entries answered", summary="The pending entries of a group.")(

@@ -63,6 +63,8 @@ cdef void reply_pending(Call *c, const GroupView *g, Span owner, size_t n,
     cdef StreamId id = stream_id(0, 0)
     cdef PendingView p
     reply_word_int(c, "pel-count", n)
+    if owner.p == NULL and g.unowned:       # as before Redis 8.8 where none is
+        reply_word_int(c, "nacked-count", g.unowned)
     if count:
         n = min(n, <size_t>count)
     reply_word(c, "pending")
@@ -87,7 +89,7 @@ cdef void reply_groups(Call *c, Collection *s, int64_t count) noexcept nogil:
     cdef size_t at = 0, i, n
     reply_array(c.reply, group_count(c.kernel, s))
     while group_next(c.kernel, s, &at, &g):
-        reply_map(c.reply, 7)
+        reply_map(c.reply, 7 + (g.unowned > 0))
         reply_word(c, "name")
         reply_bulk(c.reply, g.name.p, g.name.n)
         reply_word(c, "last-delivered-id")

@@ -33,7 +33,8 @@ cdef Element *pending_remove(Kernel *k, uint32_t db, Span key, Element *e, Span 
 cdef size_t references_size(Collection *s, size_t n) noexcept nogil
 cdef Element *references_remove(Kernel *k, uint32_t db, Span key, Element *e, const StreamId *ids,
                                 size_t n) noexcept nogil
-# XCLAIM: the records of ids are the consumer's. All are there; or none is, and they are made.
+# XCLAIM: the records of ids are the consumer's. All are there; or none is, and they are made. The
+# empty name, at 0: they are nobody's (XNACK).
 cdef Element *pending_claim(Kernel *k, uint32_t db, Span key, Element *e, Span group, Span consumer,
                             const StreamId *ids, size_t n, int64_t at,
                             int64_t deliveries) noexcept nogil

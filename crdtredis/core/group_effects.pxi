@@ -301,6 +301,8 @@ cdef Element *pending_claim(Kernel *k, uint32_t db, Span key, Element *e, Span g
     if not pending_from(k, &view, ids[0], nobody, &p) or id_below(ids[0], p.id):
         g.flags = G_NO_MARKS
         return give_out(k, db, key, e, group, &g, ids, n)
+    if at == 0 and consumer.n == 0:
+        g.create_seq = 0                   # so that no consumer comes with it
     memset(&value, 0, sizeof(Buffer))
     g.n = n
     given_encode(&g, G_CLAIM, &value)

@@ -17,6 +17,7 @@ cdef struct GroupView:
     int64_t lag             # entries that are still to be given out; -1: not known
     size_t consumers
     size_t pending
+    size_t unowned          # of the pending
     int shared              # every replica gives out all
     int creates             # that have made it
     void *of                # the kernel's
@@ -33,14 +34,18 @@ cdef enum:
 cdef struct PendingView:
     StreamId id
     Span owner
-    int64_t at              # ms since 1970 of the last delivery
+    int64_t at              # ms since 1970 of the last delivery; 0, and no owner's name: nobody's
     int64_t deliveries
+
+cdef inline int is_unowned(const PendingView *p) noexcept nogil:
+    return p.at == 0 and p.owner.n == 0
 
 # ---- reading -------------------------------------------------------------------------------------
 
 cdef int group_find(Kernel *k, Collection *s, Span name, GroupView *out) noexcept nogil
 cdef size_t group_count(Kernel *k, Collection *s) noexcept nogil
-# Makes g.pending and g.consumers exact, where several CREATEs have made the name; O(records) then.
+# Makes g.pending, g.unowned and g.consumers exact; O(records) where several CREATEs have made the
+# name.
 cdef void group_counted(Kernel *k, GroupView *g) noexcept nogil
 # By name: start with *at = 0; 0 at the end. Counted.
 cdef int group_next(Kernel *k, Collection *s, size_t *at, GroupView *out) noexcept nogil

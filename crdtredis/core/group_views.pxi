@@ -62,13 +62,16 @@ cdef void group_counted(Kernel *k, GroupView *g) noexcept nogil:
     cdef ConsumerView consumer
     cdef Buffer head
     cdef size_t begin, end, i = 0
-    if g.creates == 1:
+    g.unowned = count_owned(k, g, nobody_key(k, g.name), span(NULL, 0))
+    if g.creates > 1:
+        memset(&head, 0, sizeof(Buffer))
+        name_begin(&head, G_RECORD, g.name)
+        range_behind(c, &head, &begin, &end)
+        buffer_free(&head)
+        g.pending = count_ids(c, begin, end)
+    elif not is_nobody_there(g):
+        g.consumers = count_of(c, G_CONSUMER, g.name)
         return
-    memset(&head, 0, sizeof(Buffer))
-    name_begin(&head, G_RECORD, g.name)
-    range_behind(c, &head, &begin, &end)
-    buffer_free(&head)
-    g.pending = count_ids(c, begin, end)
     g.consumers = 0
     while next_consumer(k, g, &i, &consumer):
         g.consumers += 1
@@ -168,7 +171,8 @@ cdef int64_t read_said(Collection *c) noexcept nogil:
 
 cdef int next_consumer(Kernel *k, const GroupView *g, size_t *at,
                        ConsumerView *out) noexcept nogil:
-    """But for what is pending. *at: members that are behind."""
+    """But for what is pending. *at: members that are behind. One of the empty name that was never
+    seen is none: XNACK and RESTORE leave it."""
     cdef Collection *c = <Collection*>g.of
     cdef const char *p
     cdef OrderCursor cursor
@@ -203,6 +207,9 @@ cdef int next_consumer(Kernel *k, const GroupView *g, size_t *at,
                 out.active = max(out.active, active)
         at[0] += 1
         m = next_in_order(&cursor)
+    if out.name.n == 0 and out.seen == 0:
+        buffer_free(&head)
+        return next_consumer(k, g, at, out)
     name_begin(&head, G_CONSUMER, g.name)
     add_bytes(&head, out.name)
     m = table_find(&groups_data(c).calls, head.p, head.n, key_hash(k, head.p, head.n))
@@ -264,7 +271,8 @@ cdef Element *owned_next(Span head, OrderCursor *at) noexcept nogil:
     return item.e if item != NULL and item.sort_key == 0 and begins_with(item.e, head) else NULL
 
 
-cdef void count_pending(Kernel *k, const GroupView *g, ConsumerView *x) noexcept nogil:
+cdef size_t count_owned(Kernel *k, const GroupView *g, uint64_t key, Span owner) noexcept nogil:
+    """Records of an owner, of whose key that is in by_owner; owner.p: NULL: of nobody."""
     cdef Collection *c = <Collection*>g.of
     cdef Order *o = &groups_data(c).by_owner
     cdef Span nothing = span(b"", 0)
@@ -272,37 +280,44 @@ cdef void count_pending(Kernel *k, const GroupView *g, ConsumerView *x) noexcept
     cdef PendingView p
     cdef Buffer head
     cdef Element *m
-    cdef StreamId id
-    cdef uint64_t key
-    memset(&id, 0, sizeof(StreamId))
-    x.pending = 0
+    cdef size_t n = 0, rank
+    memset(&head, 0, sizeof(Buffer))
+    name_begin(&head, G_RECORD, g.name)
     if g.creates == 1:
-        key = owner_key(k, g.name, x.name)
-        x.pending = order_rank(o, key + 1, nothing) - order_rank(o, key, nothing)
-        memset(&head, 0, sizeof(Buffer))
-        name_begin(&head, G_RECORD, g.name)
+        n = order_rank(o, key + 1, nothing) - order_rank(o, key, nothing)
         m = owned_from(c, 0, content(&head), content(&head), &at)
         while m != NULL:
             pending_of(k, m, &p)
-            x.pending += is_owner(&p, x.name)
+            n += is_owner(&p, owner)
             m = owned_next(content(&head), &at)
-        buffer_free(&head)
-        return
-    while pending_from(k, g, id, x.name, &p):
-        x.pending += 1
-        id = p.id
-        id.seq += 1
-        id.ms += id.seq == 0
-        if id.ms == 0 and id.seq == 0:
-            break
+    else:
+        m = first_from(c, content(&head), &rank, &at)
+        while m != NULL and begins_with(m, content(&head)):
+            m = pending_at(k, m, content(&head), &at, &p)
+            n += is_owner(&p, owner)
+    buffer_free(&head)
+    return n
 
 
 cdef int consumer_next(Kernel *k, const GroupView *g, size_t *at,
                        ConsumerView *out) noexcept nogil:
     if not next_consumer(k, g, at, out):
         return 0
-    count_pending(k, g, out)
+    out.pending = count_owned(k, g, owner_key(k, g.name, out.name), out.name)
     return 1
+
+
+cdef int was_seen(Element *m) noexcept nogil:
+    """Does a write of a consumer say when?"""
+    cdef const char *p
+    cdef int64_t seen = 0
+    cdef size_t i = 0
+    cdef Said w
+    while seen == 0 and nth_write(m, i, &w):
+        i += 1
+        p = w.value.p
+        get_signed(&p, p + w.value.n, &seen)
+    return seen != 0
 
 
 cdef int consumer_there(const GroupView *g, Span name, size_t *at) noexcept nogil:
@@ -312,14 +327,33 @@ cdef int consumer_there(const GroupView *g, Span name, size_t *at) noexcept nogi
     cdef Buffer head
     cdef size_t first, rank
     cdef Element *m
-    cdef int there
+    cdef int there = 0
     memset(&head, 0, sizeof(Buffer))
     name_begin(&head, G_CONSUMER, g.name)
     first_from(c, content(&head), &first, &cursor)
     add_bytes(&head, name)
     m = first_from(c, content(&head), &rank, &cursor)
-    there = m != NULL and begins_with(m, content(&head))
+    while m != NULL and not there and begins_with(m, content(&head)):
+        there = name.n or was_seen(m)
+        m = next_in_order(&cursor)
     at[0] = rank - first
+    buffer_free(&head)
+    return there
+
+
+cdef int is_nobody_there(const GroupView *g) noexcept nogil:
+    """Is there a consumer of the empty name that is none?"""
+    cdef Collection *c = <Collection*>g.of
+    cdef OrderCursor cursor
+    cdef Buffer head
+    cdef size_t rank
+    cdef Element *m
+    cdef int there
+    memset(&head, 0, sizeof(Buffer))
+    name_begin(&head, G_CONSUMER, g.name)
+    add_bytes(&head, span(b"", 0))
+    m = first_from(c, content(&head), &rank, &cursor)
+    there = m != NULL and begins_with(m, content(&head)) and not was_seen(m)
     buffer_free(&head)
     return there
 
@@ -330,7 +364,9 @@ cdef int consumer_find(Kernel *k, const GroupView *g, Span name, ConsumerView *o
 
 
 cdef inline int is_owner(const PendingView *p, Span name) noexcept nogil:
-    return p.owner.n == name.n and (name.n == 0 or memcmp(p.owner.p, name.p, name.n) == 0)
+    """name.p: NULL: of what nobody owns."""
+    return is_unowned(p) == (name.p == NULL) and p.owner.n == name.n and (
+        name.n == 0 or memcmp(p.owner.p, name.p, name.n) == 0)
 
 
 cdef void pending_of(Kernel *k, Element *m, PendingView *out) noexcept nogil:

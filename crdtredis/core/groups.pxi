@@ -24,7 +24,12 @@
 #
 # A record says who owns it: the latest word of those who have said so (stamp, then actor), the
 # delivery's first. XCLAIM speaks about the writes it observed, and about none that is gone; so a
-# concurrent XACK wins.
+# concurrent XACK wins. XNACK says that nobody owns it: the empty name, last delivered at 0, as if
+# XCLAIM had been told so. It names no CREATE, so it brings no consumer; and a consumer of the empty
+# name that was never seen is none.
+#
+#     A: XNACK s g FAIL IDS 1 5-1   ||   B: XCLAIM s g c 0 5-1, later   ->   c's in both: one word
+#     A: XNACK s g FAIL IDS 1 5-1   ||   B: XACK s g 5-1                ->   gone in both
 #
 # A CREATE's value are the group's marks: a round, which entries it began behind, and which of the
 # others were given out since. XGROUP SETID begins a round in all CREATEs it observed; of two rounds
@@ -564,10 +569,17 @@ cdef uint64_t owner_key(Kernel *k, Span group, Span owner) noexcept nogil:
     return key
 
 
+cdef uint64_t nobody_key(Kernel *k, Span group) noexcept nogil:
+    """The same of records that nobody owns."""
+    return owner_key(k, group, span(b"", 0)) ^ <uint64_t>1 << 63
+
+
 cdef uint64_t record_key(Kernel *k, Element *m) noexcept nogil:
     cdef Owned own
     if not m.meta & E_PLAIN or not owned_decode(element_content(m), &own):
         return 0
+    if own.at == 0 and own.owner.n == 0:
+        return nobody_key(k, name_group(m))
     return owner_key(k, name_group(m), own.owner)
 
 

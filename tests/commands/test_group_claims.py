@@ -69,6 +69,20 @@ def test_what_was_pending_the_longest_comes_first(c):
     assert claim(c, 5) == [(1, 5, 2), (3, 5, 2)]
 
 
+def test_what_was_given_back_comes_first_and_wakes_who_waits(c):
+    read(c, "a")
+    c.now += 50
+    c("XNACK", "s", "g", "FAIL", "IDS", 1, "2-0")
+    assert claim(c, 40, "b", "COUNT", 2) == [(2, c.now, 1), (1, 50, 1)]
+    a, b = clients(2)
+    add(a, 1)
+    a("XGROUP", "CREATE", "s", "g", 0)
+    read(a, "a")
+    waits(b, 10**6)
+    a("XNACK", "s", "g", "FAIL", "IDS", 1, "1-0")
+    assert aged(got(b)) == [(1, a.now, 1)] and pending(a) == [(1, "b", 0, 2)]
+
+
 def test_count_is_of_both(c):
     read(c, "a", ">", "COUNT", 1)
     c.now += 9

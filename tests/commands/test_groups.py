@@ -218,6 +218,118 @@ def test_force_makes_a_record_but_gives_nothing_out(c):
     assert pending(c) == [(1, "b", 0, 1)] and read(c, "a") == [1]
 
 
+def nack(c, *args):
+    return c("XNACK", "s", "g", *args)
+
+
+def test_what_is_given_back_is_nobodys_and_the_next_ones_at_once(c):
+    add(c, 1, 2, 3, 4, 5)
+    read(c, "a", ">", "COUNT", 4)
+    read(c, "a", "0")
+    c.now += 10
+    assert nack(c, "SILENT", "IDS", 1, "1-0") == nack(c, "FAIL", "IDS", 1, "2-0") == 1
+    assert nack(c, "FATAL", "IDS", 2, "3-0", "5-0") == 1
+    assert nack(c, "FAIL", "RETRYCOUNT", 9, "IDS", 2, "4-0", "4-0") == 2
+    most = 2**63 - 1
+    held = [(1, "", -1, 1), (2, "", -1, 2), (3, "", -1, most), (4, "", -1, 9)]
+    assert pending(c) == pending(c, "IDLE", 2**40, "-", "+", 10) == held
+    assert c("XPENDING", "s", "g") == [4, b"1-0", b"4-0", []]
+    assert consumers(c) == {"a": {"pending": 0, "idle": 10, "inactive": 10}}
+    assert read(c, "a", "0") == [] and told(c)[0]["pending"] == 4
+    full, = rows(dict(zip(*[iter(c("XINFO", "STREAM", "s", "FULL"))] * 2))[b"groups"])
+    assert full["pel-count"] == full["nacked-count"] == 4
+    assert full["pending"][0] == [b"1-0", b"", 0, 1]
+    assert numbers(c("XCLAIM", "s", "g", "b", 2**40, "1-0")) == [1]
+    assert c("XAUTOCLAIM", "s", "g", "b", 2**40, "-", "COUNT", 3) == [
+        b"0-0", [[b"2-0", [b"f", b"2"]], [b"3-0", [b"f", b"3"]], [b"4-0", [b"f", b"4"]]], []]
+    assert pending(c) == [(1, "b", 0, 2), (2, "b", 0, 3), (3, "b", 0, most), (4, "b", 0, 10)]
+    read(c, "b", "0")
+    assert pending(c)[2] == (3, "b", 0, most)
+    assert nack(c, "FAIL", "IDS", 1, "1-0") == 1 and c("XACK", "s", "g", "1-0") == 1
+    c.replica.check()
+
+
+def test_giving_back_may_make_a_record_of_what_was_not_given(c):
+    add(c, 1, 2, 3)
+    assert nack(c, "FAIL", "IDS", 2, "1-0", "9-0") == 0
+    assert nack(c, "FAIL", "IDS", 2, "1-0", "9-0", "FORCE") == 1
+    assert nack(c, "FATAL", "FORCE", "IDS", 1, "2-0") == 1
+    assert nack(c, "SILENT", "IDS", 1, "3-0", "FORCE", "RETRYCOUNT", 7) == 1
+    assert pending(c) == [(1, "", -1, 0), (2, "", -1, 2**63 - 1), (3, "", -1, 7)]
+    assert consumers(c) == {} and told(c)[0]["consumers"] == 0
+    assert read(c, "a") == [1, 2, 3]
+
+
+def test_a_consumer_without_a_name_is_somebody(c):
+    add(c, 1, 2, 3)
+    read(c, "a", ">", "COUNT", 2)
+    nack(c, "FAIL", "IDS", 1, "1-0", "FORCE")
+    assert read(c, "", ">") == [3] and list(consumers(c)) == ["", "a"]
+    assert consumers(c)[""]["pending"] == 1 and read(c, "", "0") == [3]
+    c("XCLAIM", "s", "g", "", 0, "2-0", "TIME", 0, "JUSTID")
+    assert pending(c, "-", "+", 9, "") == [(2, "", NOW - 1, 1), (3, "", 0, 2)]
+    dump = c("DUMP", "s")
+    assert c("RESTORE", "t", 0, dump) == b"OK" and c("DUMP", "t") == dump
+    assert pending(c, key="t") == [(1, "", -1, 1), *pending(c)[1:]]
+    assert c("XGROUP", "DELCONSUMER", "s", "g", "") == 2
+    assert pending(c) == [(1, "", -1, 1)] and list(consumers(c)) == ["a"]
+    c.replica.check()
+
+
+def test_what_is_given_back_is_copied_so(c):
+    add(c, 1, 2)
+    read(c)
+    nack(c, "FAIL", "IDS", 1, "1-0")
+    c("COPY", "s", "copy"), c("RESTORE", "again", 0, c("DUMP", "s"))
+    c("RENAME", "s", "moved")
+    for key in ("copy", "again", "moved"):
+        assert pending(c, key=key) == [(1, "", -1, 1), (2, "a", 0, 1)]
+        assert list(consumers(c, key)) == ["a"] and told(c, key)[0]["consumers"] == 1
+    c.replica.check()
+
+
+def test_of_two_words_about_an_owner_the_later_holds_and_an_ack_wins():
+    a, b = Client("a"), Client("b")
+    add(a, 1, 2, 3)
+    a("XGROUP", "CREATE", "s", "g", 0)
+    read(a, "x")
+    exchange(a, b)
+    nack(a, "FAIL", "IDS", 2, "1-0", "3-0")
+    b.now += 1
+    b("XCLAIM", "s", "g", "y", 0, "1-0", "JUSTID"), b("XACK", "s", "g", "3-0")
+    a.now += 2
+    nack(a, "FAIL", "IDS", 1, "2-0")
+    exchange(a, b)
+    assert pending(a)[1:] == pending(b)[1:] == [(2, "", -1, 1)]
+    assert [p[:2] for p in pending(a)] == [p[:2] for p in pending(b)] == [(1, "y"), (2, "")]
+    assert a.replica.digest() == b.replica.digest()
+    assert sorted(consumers(a)) == sorted(consumers(b)) == ["x", "y"]
+
+
+def test_refusals_of_giving_back(c):
+    add(c, 1)
+    read(c)
+    for args, text in (
+            (("SLOW", "IDS", 1, "1-0"), "mode must be SILENT, FAIL, or FATAL"),
+            (("FAIL", "IDS", 0, "1-0"), "numids must be a positive integer"),
+            (("FAIL", "IDS", 2**31, "1-0"), "numids must be a positive integer"),
+            (("FAIL", "IDS", 2, "1-0"), "number of IDs doesn't match numids"),
+            (("FAIL", "IDS", 1, "x"), "Invalid stream ID specified as stream command argument"),
+            (("FAIL", "IDS", 1, "1-0", "RETRYCOUNT", -1),
+             "Invalid RETRYCOUNT value, must be >= 0"),
+            (("FAIL", "IDS", 1, "1-0", "RETRYCOUNT", "x"),
+             "value is not an integer or out of range"),
+            (("FAIL", "IDS", 1, "1-0", "RETRYCOUNT"), "Unrecognized XNACK option 'RETRYCOUNT'"),
+            (("FAIL", "IDS", 1, "1-0", "2-0"), "Unrecognized XNACK option '2-0'"),
+            (("FAIL", "FORCE", "FORCE", "FORCE"), "syntax error, expected IDS keyword")):
+        assert c.error("XNACK", "s", "g", *args) == "ERR " + text
+    assert pending(c) == [(1, "a", 0, 1)]
+    assert c.error("XNACK", "s", "h", "FAIL", "IDS", 1, "1-0") == (
+        "NOGROUP No such key 's' or consumer group 'h'")
+    c("SET", "text", "v")
+    assert c.error("XNACK", "text", "g", "FAIL", "IDS", 1, "1-0") == WRONG_TYPE
+
+
 def test_lastid_gives_out_what_is_up_to_it(c):
     """An append-only file of Redis has one behind each XREADGROUP."""
     add(c, 1, 2, 3)

@@ -307,6 +307,7 @@ def worked(seed: int, n: int = 120) -> tuple[Node, Node]:
         reads = "XREADGROUP", "GROUP", "g", rng.choice("xyz"), "COUNT", 3, "STREAMS", "s", ">"
         commands = [("XADD", "s", rng.choice(["*", f"{i + 3}-1"]), "f", i)] * 3 + [reads] * 3 + [
             ("XACK", "s", "g", *ids), ("XCLAIM", "s", "g", rng.choice("xyz"), 0, *ids, "FORCE"),
+            ("XNACK", "s", "g", "FAIL", "IDS", 3, *ids, "FORCE"),
             ("XDEL", "s", *ids), ("XGROUP", "SETID", "s", "g", ids[0])]
         node(*rng.choice(commands))
         if rng.random() < 0.05:

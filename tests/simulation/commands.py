@@ -404,4 +404,6 @@ class Clients:
         return rng.choice([("XACK", k, g, *ids), ("XAUTOCLAIM", k, g, c, 0, 0, "COUNT", 2),
                            ("XCLAIM", k, g, c, 0, *ids),
                            ("XCLAIM", k, g, c, 0, *ids, "FORCE", "JUSTID"),
+                           ("XNACK", k, g, rng.choice(["SILENT", "FAIL", "FATAL"]), "IDS",
+                            len(ids), *ids, *rng.choice([(), ("FORCE",), ("RETRYCOUNT", 3)])),
                            ("EVAL", ACK_ENTRY, 1, k, g, rng.randint(1, 4))])

@@ -9,7 +9,7 @@ are behind it.
 A delivery leaves a record for each entry until an XACK, an XGROUP DELCONSUMER or a delivery of the
 same id by the same group, which had observed it; it belongs to whom the latest of it and of the
 XCLAIMs that had observed it names. A consumer is there while a word of it is that no XGROUP
-DELCONSUMER had observed.
+DELCONSUMER had observed; one of the empty name that was never seen is nobody (XNACK).
 
 Two effects of one op know each other by their order. A round that is behind an id which the same
 op adds later shows to begin below it.
@@ -194,6 +194,7 @@ class Group:
 
     def consumers(self):
         for a in self.mine:
-            if not any(b.letter == "x" and b.consumer == a.consumer and b.observed(a)
-                       for b in self.acts):
+            if (a.consumer or a.time or a.letter == "o") and not any(
+                    b.letter == "x" and b.consumer == a.consumer and b.observed(a)
+                    for b in self.acts):
                 yield a.consumer
