@@ -305,6 +305,9 @@ XREAD_UNBALANCED = ("ERR Unbalanced 'xread' list of streams: for each stream key
 XREAD_BLOCKS = "ERR %.*s command is not allowed with BLOCK option from scripts"
 XREADGROUP_UNBALANCED = ("ERR Unbalanced 'xreadgroup' list of streams: for each stream key an ID "
                          "or '>' must be specified.")
+READ_MAXCOUNT = "ERR MAXCOUNT must be > 0"
+READ_MAXCOUNT_BELOW = "ERR MAXCOUNT must not be less than COUNT"
+READ_MAXSIZE = "ERR MAXSIZE must be > 0"
 READ_CLAIM_IDLE = "ERR min-idle-time is not an integer"
 READ_CLAIM_NEGATIVE = "ERR min-idle-time must be a positive integer"
 GROUP_MISSING = "ERR Missing GROUP option for XREADGROUP"

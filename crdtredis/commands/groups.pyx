@@ -4,7 +4,7 @@
 A group knows of each entry whether it has given it out, whatever its id is, so an entry that comes
 late from a peer is new to it. What is given out where, and what two replicas do to one record, is
 the kernel's (core/groups.pxi). Replies, refusals and the order in which arguments are looked at are
-those of Redis 7.2; CLAIM is that of 8.4, XNACK that of 8.8.
+those of Redis 7.2; CLAIM is that of 8.4, XNACK that of 8.8, MAXCOUNT and MAXSIZE those of 8.10.
 """
 from libc.limits cimport INT_MAX
 from libc.stddef cimport size_t
@@ -31,7 +31,8 @@ from crdtredis.commands.common cimport REFUSED, read_int
 from crdtredis.commands.members cimport find_members
 from crdtredis.commands.stream_ids cimport (GROUP_NAME_MOST, id_order, id_up, is_one,
                                             parse_id, stream_id)
-from crdtredis.commands.streams cimport (by_id, find_stream, read_block, read_bound, read_count,
+from crdtredis.commands.streams cimport (ReadCap, by_id, cap_begin, cap_takes, check_cap,
+                                         find_stream, read_block, read_bound, read_cap, read_count,
                                          read_id, refuse_subcommand, reply_entry, reply_id)
 from crdtredis.errors cimport (AUTOCLAIM_COUNT, AUTOCLAIM_IDLE, CLAIM_IDLE, CLAIM_IDLE_OPTION,
                                CLAIM_RETRYCOUNT, CLAIM_TIME, DOLLAR_OF_XREAD,
@@ -361,17 +362,20 @@ cdef struct GroupRead:
     Span consumer
     int64_t timeout             # ms; -1: it does not wait
     int64_t count               # 0: all
+    ReadCap *cap
     int64_t idle                # CLAIM: ms; -1: it takes over nothing
     int noack
     int first                   # the first key is argv[first],
     int n                       # of so many; as many ids follow
 
 
-cdef int read_reading(Call *c, GroupRead *o) noexcept nogil:
+cdef int read_reading(Call *c, GroupRead *o, ReadCap *cap) noexcept nogil:
     """0 after a refusal."""
     cdef int i = 1, more
     memset(o, 0, sizeof(GroupRead))
     o.timeout = o.idle = -1
+    o.cap = cap
+    cap_begin(cap)
     while i < c.argc and not o.first:
         more = c.argc - i - 1
         if more and is_word(c.argv[i], "BLOCK"):
@@ -397,8 +401,8 @@ cdef int read_reading(Call *c, GroupRead *o) noexcept nogil:
             o.noack = 1
         elif more and is_word(c.argv[i], "STREAMS"):
             o.first = i + 1
-        else:
-            break
+        elif not read_cap(c, &i, cap):
+            return 0
         i += 1
     if not o.first:
         refuse_syntax(c)
@@ -408,7 +412,7 @@ cdef int read_reading(Call *c, GroupRead *o) noexcept nogil:
         refuse(c, GROUP_MISSING)
     elif fits_name(c, o.consumer):
         o.n = (c.argc - o.first) // 2
-        return 1
+        return check_cap(c, cap, o.count)
     return 0
 
 
@@ -473,7 +477,7 @@ cdef size_t give_idle(Call *c, Under *u, const GroupRead *o, size_t most, Buffer
     """Has the consumer take over what is pending and idle, the longest first; how many."""
     cdef Buffer found, gone
     cdef PendingView *p
-    cdef size_t n, i
+    cdef size_t n = 0, i
     cdef int settled
     cdef Age age
     cdef Run run
@@ -483,9 +487,11 @@ cdef size_t give_idle(Call *c, Under *u, const GroupRead *o, size_t most, Buffer
     group_idle(c.kernel, u.s, &u.g,
                consume(c.dispatch, c.db, u.key, u.name, u.g.shared, &settled),
                max(c.kernel.now - o.idle, <int64_t>0), most, &found, &gone, &u.next)
-    n = found.n // sizeof(PendingView)
-    for i in range(n):
+    for i in range(found.n // sizeof(PendingView)):
         p = <PendingView*>found.p + i
+        if not has_entry(&run.entry, p.id) or not cap_takes(o.cap, p.id, run.entry.fields):
+            break
+        n += 1
         buffer_add(ids, &p.id, sizeof(StreamId))
         age.idle = max(c.kernel.now - p.at, <int64_t>0)
         age.deliveries = p.deliveries
@@ -508,7 +514,7 @@ cdef size_t give_new(Call *c, Under *u, const GroupRead *o, size_t most,
     cdef int settled
     group_new(c.kernel, u.s, &u.g, consume(c.dispatch, c.db, u.key, u.name, u.g.shared, &settled),
               &at)
-    while n < most and stream_next(&at):
+    while n < most and stream_next(&at) and cap_takes(o.cap, at.id, at.fields):
         buffer_add(ids, &at.id, sizeof(StreamId))
         n += 1
     if n:
@@ -523,15 +529,18 @@ cdef size_t give_again(Call *c, Under *u, const GroupRead *o, StreamId after, si
     """Of the consumer's records behind an id: how many. Those whose entries are there count as
     delivered once more."""
     cdef size_t n = 0
-    cdef int more = id_up(&after)
+    cdef int more = id_up(&after), there
     cdef PendingView p
     cdef Run run
     run_begin(c, u, &run, o.consumer, c.kernel.now)
     while n < most and more and pending_from(c.kernel, &u.g, after, o.consumer, &p):
         after = p.id
+        there = has_entry(&run.entry, after)
+        if not cap_takes(o.cap, after, run.entry.fields if there else NOBODY):
+            break
         buffer_add(ids, &after, sizeof(StreamId))
         n += 1
-        if has_entry(&run.entry, after):
+        if there:
             run_add(c, u, &run, RUN_CLAIMS, after, once_more(p.deliveries))
         more = id_up(&after)
     run_end(c, u, &run)
@@ -543,7 +552,9 @@ cdef void give(Call *c, Under *u, const GroupRead *o, Span from_, Buffer *ids,
     cdef size_t most = min(<size_t>o.count - 1, <size_t>GIVEN_MOST - 1) + 1
     cdef StreamId after
     u.claimed = u.removed = 0
-    u.next = -1
+    u.next = u.given = -1
+    if o.cap.entries <= 0:
+        return
     if is_one(from_, c'>'):
         if o.idle >= 0:
             u.claimed = give_idle(c, u, o, most, ids, ages)
@@ -603,12 +614,13 @@ cdef void wait_for_more(Call *c, const GroupRead *o, const Under *u) noexcept no
 
 cdef void xreadgroup(Call *c) noexcept nogil:
     cdef GroupRead o
+    cdef ReadCap cap
     cdef Buffer room, ids, ages
     cdef Under *u
     cdef StreamId *next
     cdef Age *age
     cdef int i, there = 0, made = 0, removed = 0
-    if not read_reading(c, &o):
+    if not read_reading(c, &o, &cap):
         return
     memset(&ids, 0, sizeof(Buffer))
     memset(&ages, 0, sizeof(Buffer))
@@ -1151,8 +1163,9 @@ _xgroup("XGROUP|DELCONSUMER key group consumer", arity=5, flags="write", access=
         summary="Removes a consumer with its pending entries; answers their number.",
         replicas="What it was given concurrently stays pending, as its own.")(
         native(xgroup_delconsumer))
-command("XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [CLAIM min-idle-time] "
-        "[NOACK] STREAMS key... id...", arity=-7, flags="write blocking movablekeys",
+command("XREADGROUP GROUP group consumer [COUNT count] [MAXCOUNT maxcount] [MAXSIZE maxsize] "
+        "[BLOCK milliseconds] [CLAIM min-idle-time] [NOACK] STREAMS key... id...",
+        arity=-7, flags="write blocking movablekeys",
         keys=[StreamKeys("RO access", 4)], group="stream", since="5.0.0",
         complexity="O(M) with M entries answered",
         summary="Entries that a group gives to a consumer; waits for some.",

@@ -49,7 +49,8 @@ from crdtredis.errors cimport (CLAIM_OF_XREADGROUP, ENTRIES_ADDED_NEGATIVE, ENTR
                                INTERVAL_END, INTERVAL_START, LIMIT_ALONE,
                                LIMIT_ARGUMENT_NEGATIVE, LIMIT_EXACT, MAXLEN_AND_MINID,
                                MAXLEN_NEGATIVE, NEW_OF_XREADGROUP, NOACK_OF_XREADGROUP,
-                               NO_STRATEGY, NO_SUCH_KEY, SETID_BELOW_DELETED, SETID_BELOW_GIVEN,
+                               NO_STRATEGY, NO_SUCH_KEY, READ_MAXCOUNT, READ_MAXCOUNT_BELOW,
+                               READ_MAXSIZE, SETID_BELOW_DELETED, SETID_BELOW_GIVEN,
                                SETID_BELOW_TOP, STREAM_ARITY, TIMEOUT_NEGATIVE,
                                TIMEOUT_NOT_INTEGER, TIMEOUT_OUT_OF_RANGE, XREAD_BLOCKS,
                                XREAD_UNBALANCED)
@@ -677,10 +678,65 @@ cdef int read_block(Call *c, Span arg, int64_t *ms) noexcept nogil:
     return 0
 
 
+cdef void cap_begin(ReadCap *cap) noexcept nogil:
+    cap.entries = cap.bytes = INT64_MAX
+    cap.some = 0
+
+
+cdef int read_cap(Call *c, int *i, ReadCap *cap) noexcept nogil:
+    cdef int64_t *to = NULL
+    if i[0] + 1 < c.argc and is_word(c.argv[i[0]], "MAXCOUNT"):
+        to = &cap.entries
+    elif i[0] + 1 < c.argc and is_word(c.argv[i[0]], "MAXSIZE"):
+        to = &cap.bytes
+    if to == NULL:
+        refuse_syntax(c)
+        return 0
+    if not read_int(c, c.argv[i[0] + 1], to):
+        return 0
+    if to[0] <= 0:
+        refuse(c, READ_MAXCOUNT if to == &cap.entries else READ_MAXSIZE)
+        return 0
+    i[0] += 1
+    return 1
+
+
+cdef int check_cap(Call *c, const ReadCap *cap, int64_t count) noexcept nogil:
+    if count > cap.entries:
+        refuse(c, READ_MAXCOUNT_BELOW)
+    return count <= cap.entries
+
+
+cdef inline int64_t bulk_size(size_t n) noexcept nogil:
+    """Bytes of a reply."""
+    cdef char digits[24]
+    return <int64_t>(n + format_uint64(n, digits) + 5)
+
+
+cdef int cap_takes(ReadCap *cap, StreamId id, Span fields) noexcept nogil:
+    cdef char text[ID_TEXT]
+    cdef int64_t size = bulk_size(format_id(id, text)) + 4
+    cdef uint64_t n, i
+    if cap.bytes != INT64_MAX:
+        n = 2 * take_pairs(&fields) if fields.p != NULL else 0
+        size += 3 + format_uint64(n, text)
+        for i in range(n):
+            size += bulk_size(take_text(&fields).n)
+        if cap.some and size > cap.bytes:
+            cap.entries = 0
+        cap.bytes = max(cap.bytes - size, <int64_t>0)
+    if cap.entries <= 0:
+        return 0
+    cap.entries -= 1
+    cap.some = 1
+    return 1
+
+
 # How XREAD reads.
 cdef struct ReadOptions:
     int64_t timeout             # ms; -1: it does not wait
     int64_t count               # 0: all
+    ReadCap cap
     int first                   # the first key is argv[first],
     int n                       # of so many; as many ids follow
 
@@ -691,6 +747,7 @@ cdef int read_options(Call *c, ReadOptions *o) noexcept nogil:
     o.timeout = -1
     o.count = 0
     o.first = 0
+    cap_begin(&o.cap)
     while i < c.argc and not o.first:
         more = c.argc - i - 1
         if more and is_word(c.argv[i], "BLOCK"):
@@ -712,8 +769,8 @@ cdef int read_options(Call *c, ReadOptions *o) noexcept nogil:
         elif more and is_word(c.argv[i], "CLAIM"):
             refuse(c, CLAIM_OF_XREADGROUP)
             return 0
-        else:
-            break
+        elif not read_cap(c, &i, &o.cap):
+            return 0
         i += 1
     if not o.first:
         refuse_syntax(c)
@@ -722,10 +779,11 @@ cdef int read_options(Call *c, ReadOptions *o) noexcept nogil:
         refuse(c, XREAD_UNBALANCED)
         return 0
     o.n = (c.argc - o.first) // 2
-    return 1
+    return check_cap(c, &o.cap, o.count)
 
 
-cdef size_t entries_asked(Kernel *k, Collection *s, const Asked *x, int64_t most) noexcept nogil:
+cdef size_t entries_asked(Kernel *k, Collection *s, const Asked *x, int64_t most,
+                          ReadCap *cap) noexcept nogil:
     """How many there are, at most `most` where that is not 0. s may be NULL."""
     cdef StreamCursor at
     cdef size_t n = 0
@@ -734,7 +792,8 @@ cdef size_t entries_asked(Kernel *k, Collection *s, const Asked *x, int64_t most
     if x.last:
         most = 1
     begin_reading(k, s, x, &at)
-    while (most == 0 or n < <size_t>most) and stream_next(&at):
+    while ((most == 0 or n < <size_t>most) and stream_next(&at)
+           and cap_takes(cap, at.id, at.fields)):
         n += 1
     return n
 
@@ -796,7 +855,7 @@ cdef void xread(Call *c) noexcept nogil:
             return
     for i in range(o.n):
         asked[i].n = entries_asked(c.kernel, find_stream(c, c.argv[o.first + i]), asked + i,
-                                   o.count)
+                                   o.count, &o.cap)
         there += asked[i].n > 0
     if there:
         reply_read(c, &o, asked, there)
@@ -857,7 +916,8 @@ _of_one_key("XRANGE key start end [COUNT count]", arity=-4, flags="readonly", ac
 _of_one_key("XREVRANGE key end start [COUNT count]", arity=-4, flags="readonly",
             access="RO access", complexity="O(log(N)+M) with M entries answered",
             summary="Entries in order of ids, the last first.")(native(xrevrange))
-command("XREAD [COUNT count] [BLOCK milliseconds] STREAMS key... id...", arity=-4,
+command("XREAD [COUNT count] [MAXCOUNT maxcount] [MAXSIZE maxsize] [BLOCK milliseconds] STREAMS "
+        "key... id...", arity=-4,
         flags="readonly blocking movablekeys", keys=[StreamKeys("RO access", 1)], group="stream",
         since="5.0.0", complexity="O(N) with N entries answered",
         summary="Entries that came behind those of these ids; waits for some.")(native(xread))

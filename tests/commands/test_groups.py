@@ -176,6 +176,27 @@ def test_what_two_replicas_gave_out_is_the_later_ones():
         c.replica.check()
 
 
+def test_what_is_given_in_all_has_a_bound(c):
+    """What is not given stays new, or pending as it was."""
+    c("XGROUP", "CREATE", "t", "g", "$", "MKSTREAM")
+    for key in "st":
+        add(c, 1, 2, 3, key=key)
+
+    def given(*options, after=">"):
+        reply = c("XREADGROUP", "GROUP", "g", "a", *options, "STREAMS", "s", "t", after, after)
+        return {k.decode(): numbers(entries) for k, entries in reply or []}
+    assert given("MAXCOUNT", 2, "COUNT", 2) == {"s": [1, 2]}
+    assert given("MAXSIZE", 1) == {"s": [3]} and given("MAXCOUNT", 2) == {"t": [1, 2]}
+    assert given("MAXCOUNT", 4, after="0") == {"s": [1, 2, 3], "t": [1]}
+    assert [n for *_, n in pending(c) + pending(c, key="t")] == [2, 2, 2, 2, 1]
+    c.now += 10
+    assert given("CLAIM", 10, "MAXCOUNT", 4) == {"s": [1, 2, 3], "t": [1]}
+    assert given("CLAIM", 10, "MAXSIZE", 1) == {"t": [2]} and given("MAXSIZE", 1) == {"t": [3]}
+    assert given("MAXCOUNT", 1) == {} and [n for *_, n in pending(c, key="t")] == [3, 2, 1]
+    assert c.error("XREADGROUP", "GROUP", "g", "a", "COUNT", 2, "MAXCOUNT", 1, "STREAMS", "s",
+                   ">") == "ERR MAXCOUNT must not be less than COUNT"
+
+
 # ---- claiming ------------------------------------------------------------------------------------
 
 def test_claims(c):

@@ -284,10 +284,43 @@ def test_xread(c):
     assert c.other(3)("XREAD", "STREAMS", "t", "0") == {b"t": [[b"5-5", [b"f", b"5-5"]]]}
 
 
+def read_in_all(c, *options, keys="stu", ids="000") -> dict:
+    reply = c("XREAD", *options, "STREAMS", *keys, *ids)
+    return {k.decode(): [i.decode() for i, _ in entries] for k, entries in reply or []}
+
+
+def test_xread_of_so_many_entries_in_all(c):
+    for key in "stu":
+        add(c, "1-0", "2-0", "3-0", key=key)
+    assert read_in_all(c, "COUNT", 2, "MAXCOUNT", 3) == {"s": ["1-0", "2-0"], "t": ["1-0"]}
+    assert read_in_all(c, "MAXCOUNT", 4, ids="200") == {"s": ["3-0"], "t": ["1-0", "2-0", "3-0"]}
+    assert read_in_all(c, "MAXCOUNT", 1, ids=["3", "+", "0"]) == {"t": ["3-0"]}
+    assert read_in_all(c, "MAXCOUNT", MOST // 2) == {k: ["1-0", "2-0", "3-0"] for k in "stu"}
+
+
+def test_xread_of_so_many_bytes_in_all(c):
+    """What does not fit is left, and so is all behind it; but the first entry is given anyhow."""
+    for key in "stu":
+        c("XADD", key, "1-0", "f", "v" * 100), c("XADD", key, "2-0", "f", "v")
+    large, small = (len(c.raw("XRANGE", "s", i, i)) - 4 for i in ("1-0", "2-0"))
+    assert read_in_all(c, "MAXSIZE", 1) == {"s": ["1-0"]}
+    assert read_in_all(c, "MAXSIZE", large + small - 1) == {"s": ["1-0"]}
+    assert read_in_all(c, "MAXSIZE", large + small) == {"s": ["1-0", "2-0"]}
+    assert read_in_all(c, "MAXSIZE", 2 * large + small) == {"s": ["1-0", "2-0"], "t": ["1-0"]}
+    assert read_in_all(c, "MAXSIZE", 10**9, "MAXCOUNT", 2, "COUNT", 1) == {
+        "s": ["1-0"], "t": ["1-0"]}
+
+
 def test_refusals_of_xread(c):
     for argv, text in (
             (("STREAMS", "s", "t", "0"), "ERR Unbalanced 'xread' list of streams: for each stream "
                                          "key an ID or '$' must be specified."),
+            (("MAXCOUNT", 0, "STREAMS", "s", "0"), "ERR MAXCOUNT must be > 0"),
+            (("MAXSIZE", -1, "STREAMS", "s", "0"), "ERR MAXSIZE must be > 0"),
+            (("MAXSIZE", "x", "STREAMS", "s", "0"),
+             "ERR value is not an integer or out of range"),
+            (("COUNT", 3, "MAXCOUNT", 2, "STREAMS", "s", "0"),
+             "ERR MAXCOUNT must not be less than COUNT"),
             (("STREAMS", "s", ">"), "ERR The > ID can be specified only when calling XREADGROUP "
                                     "using the GROUP <group> <consumer> option."),
             (("GROUP", "g", "c", "STREAMS", "s", "0"), "ERR The GROUP option is only supported by "
