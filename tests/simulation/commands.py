@@ -398,7 +398,8 @@ class Clients:
                                ("XGROUP", "CREATECONSUMER", k, g, c)])
         if x < 0.75:
             return ("XREADGROUP", "GROUP", g, c,
-                    *rng.choice([(), (), ("COUNT", rng.randint(1, 3)), ("NOACK",)]),
+                    *rng.choice([(), (), ("COUNT", rng.randint(1, 3)), ("NOACK",),
+                                  ("MAXCOUNT", rng.randint(1, 3)), ("MAXSIZE", 60)]),
                     *(("CLAIM", 0) if x < 0.4 else ()),
                     "STREAMS", k, rng.choice([">", ">", ">", "0"]))
         return rng.choice([("XACK", k, g, *ids), ("XAUTOCLAIM", k, g, c, 0, 0, "COUNT", 2),
