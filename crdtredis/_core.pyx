@@ -11,6 +11,7 @@
 #     actors          actors, their order, what each has observed
 #     exact           sums without rounding
 #     codec           ops as bytes
+#     compact         the effects of an op in a shorter form
 #     cell            the cell: writes and counter entries
 #     hyperloglog     strings that are HyperLogLogs
 #     shown           what a counter or a score shows
@@ -76,6 +77,7 @@ include "core/vector.pxi"
 include "core/actors.pxi"
 include "core/exact.pxi"
 include "core/codec.pxi"
+include "core/compact.pxi"
 include "core/cell.pxi"
 include "core/hyperloglog.pxi"
 include "core/shown.pxi"

@@ -769,10 +769,10 @@ class Server:
         """On processes that have ended, and on what has to be remembered for whom."""
         if self._sync is not None:
             known = (self._sync.replicas_there(), self._sync.knows_patches(not self._logged),
-                     self.replica.stats()["actors"])
+                     self._sync.knows_compact(), self.replica.stats()["actors"])
             if known != self._known:
                 self._known = known
-                self.replica.set_members(*known[:2])
+                self.replica.set_members(*known[:3])
         if (self.agreement is not None and not self.engine.joining and not self.executor.misconf
                 and self.agreement.step()):
             self.engine.next_collect = 0

@@ -77,7 +77,8 @@ cdef struct OpHead:
     uint64_t seq
     uint64_t stamp
     Span deps               # encoded `deps` fields
-    Span effects            # encoded `effects` fields
+    Span effects            # encoded `effects` fields, or, where
+    int compact             # this is set, what the field `compact` holds: see core/compact.pxi
 
 # with the tag and length of Op.effects
 cdef void encode_effect(Buffer *b, const Effect *x) noexcept nogil

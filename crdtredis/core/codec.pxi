@@ -61,6 +61,12 @@ cdef void encode_effect(Buffer *b, const Effect *x) noexcept nogil:
         p = put_varint(p + 1, x.run_index)
     if x.kind == INCREMENT or x.run_seq:
         p = put_total(p, 10 << 3, &x.total)
+    p = put_rare(p, x, x.actor)
+    b.n += p - start
+
+
+cdef char *put_rare(char *p, const Effect *x, uint64_t actor) noexcept nogil:
+    """The fields from 12 on."""
     if x.observed.n:
         memcpy(p, x.observed.p, x.observed.n)
         p += x.observed.n
@@ -70,9 +76,9 @@ cdef void encode_effect(Buffer *b, const Effect *x) noexcept nogil:
     if x.stamp:
         p[0] = 14 << 3 | 1
         p = put_fixed64(p + 1, x.stamp)
-    if x.actor:
+    if actor:
         p[0] = 15 << 3 | 1
-        p = put_fixed64(p + 1, x.actor)
+        p = put_fixed64(p + 1, actor)
     if x.kind == INCREMENT:
         if x.total.exact.n:
             p = put_span(put_far(p, 16 << 3 | 2), 1, x.total.exact)
@@ -86,7 +92,7 @@ cdef void encode_effect(Buffer *b, const Effect *x) noexcept nogil:
             p = put_far(p, 19 << 3)
             p[0] = p[1] = 1
             p += 2
-    b.n += p - start
+    return p
 
 
 cdef inline size_t total_size(const Total *t) noexcept nogil:
@@ -98,11 +104,15 @@ cdef size_t effect_size(const Effect *x) noexcept nogil:
     cdef size_t n = (number_size(x.kind) + number_size(x.db) + span_size(x.key) +
                      number_size(x.type) + span_size(x.name)
                      + span_size(x.value) + (2 if x.keep else 0) + number_size(x.run_seq) +
-                     number_size(x.run_index) + x.observed.n
-                     + number_size(<uint64_t>x.deadline) + (9 if x.stamp else 0) +
-                     (9 if x.actor else 0))
+                     number_size(x.run_index) + rare_size(x, x.actor))
     if x.kind == INCREMENT or x.run_seq:
         n += total_size(&x.total)
+    return n
+
+
+cdef size_t rare_size(const Effect *x, uint64_t actor) noexcept nogil:
+    cdef size_t n = (x.observed.n + number_size(<uint64_t>x.deadline) + (9 if x.stamp else 0) +
+                     (9 if actor else 0))
     if x.kind == INCREMENT:
         n += far_size(x.total.exact) + far_size(x.shown) + (
                 10 if x.context else 0) + (3 if x.wide else 0)
@@ -172,7 +182,7 @@ cdef int decode_op(Span raw, OpHead *h) noexcept nogil:
         r = get_field(&p, end, &f)
         if r != 1:
             break
-        if f.number < before or (f.number == before and f.number < 3):
+        if f.number < before or (f.number == before and f.number != 3 and f.number != 4):
             return -1
         before = f.number
         if f.number == 1 and f.wire == 0:
@@ -187,6 +197,9 @@ cdef int decode_op(Span raw, OpHead *h) noexcept nogil:
             if h.effects.n == 0:
                 h.effects.p = at
             h.effects.n = p - h.effects.p
+        elif f.number == 5 and f.wire == 2 and h.effects.n == 0:
+            h.effects = f.s
+            h.compact = 1
         else:
             return -1
     return -1 if r < 0 or h.seq == 0 or h.seq >> SEQ_BITS or h.stamp == 0 else 1
@@ -262,29 +275,34 @@ cdef int decode_observed(const char **p, const char *end, ObservedCount *out) no
 
 cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept nogil:
     cdef Span body
-    cdef Field f
-    cdef const char *q
-    cdef const char *at
-    cdef const char *last
-    cdef uint32_t before = 0
-    cdef ObservedCount s
     cdef int r = get_message(p, end, 4, &body)
     if r != 1:
         return r
+    clear_effect(out, body.p)
+    return 1 if decode_fields(body, 0, out) and total_is_sound(&out.total) else -1
+
+
+cdef inline void clear_effect(Effect *out, const char *p) noexcept nogil:
+    """Its texts are never NULL."""
     memset(out, 0, sizeof(Effect))
-    q = body.p
-    last = body.p + body.n
-    out.key = span(q, 0)
-    out.name = span(q, 0)
-    out.value = span(q, 0)
-    out.observed = span(q, 0)
+    out.key = out.name = out.value = out.observed = span(p, 0)
+
+
+cdef int decode_fields(Span body, uint32_t before, Effect *out) noexcept nogil:
+    """Those of an Effect, all behind the field `before`: 1, or 0 where they are damaged."""
+    cdef Field f
+    cdef const char *q = body.p
+    cdef const char *at
+    cdef const char *last = body.p + body.n
+    cdef ObservedCount s
+    cdef int r
     while True:
         at = q
         r = get_field(&q, last, &f)
         if r != 1:
             break
         if f.number < before or (f.number == before and f.number != 12):
-            return -1
+            return 0
         before = f.number
         if f.number == 1 and f.wire == 0 and f.v <= PATCH:
             out.kind = <int>f.v
@@ -313,7 +331,7 @@ cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept no
                 out.observed.p = at
             out.observed.n = q - out.observed.p
             if decode_observed(&at, q, &s) != 1:
-                return -1
+                return 0
         elif f.number == 13 and f.wire == 0 and f.v >> 63 == 0:
             out.deadline = <int64_t>f.v
         elif f.number == 14 and f.wire == 1:
@@ -329,8 +347,8 @@ cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept no
         elif f.number == 19 and f.wire == 0 and f.v == 1:
             out.wide = 1
         else:
-            return -1
-    return -1 if r < 0 or not total_is_sound(&out.total) else 1
+            return 0
+    return r == 0
 
 
 cdef char *put_run_head(char *p, uint64_t actor, size_t n) noexcept nogil:

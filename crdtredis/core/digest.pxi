@@ -97,7 +97,7 @@ cdef void digest_place(Digest *d, Walk *w, Span key) noexcept nogil:
     d.key = span(NULL, 0) if w.type == T_STRING else key
     if w.type == T_LIST:
         d.name.n = 0
-        encode_position(&d.k.actors, &d.name, w.name, 0)
+        encode_position(&d.k.actors, &d.name, w.name, 0, -1)
         name = span(d.name.p, d.name.n)
     if w.cell == NULL:
         facts[0] = facts[3] = actors[dot_slot(w.dot)].id

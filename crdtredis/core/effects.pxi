@@ -450,7 +450,8 @@ cdef Element *make_element(Kernel *k, Effect *x, Element *e) noexcept nogil:
     k.scratch.made.n = 0
     encode_position(&k.actors, &k.scratch.made,
                     span(k.scratch.position.p, k.scratch.position.n),
-                    make_dot(k.open.op.slot, k.open.op.seq))
+                    make_dot(k.open.op.slot, k.open.op.seq),
+                    k.open.effect_count if is_compact(k) else -1)
     x.type = T_LIST
     x.name = span(k.scratch.made.p, k.scratch.made.n)
     return make(k, x, e)

@@ -212,7 +212,7 @@ cdef struct Inbox:
     VersionVector barred
     # of the op under examination the first DECODED_KEPT effects, and where the others begin
     Effect *decoded
-    const char *decoded_rest
+    Forms *forms            # of effects; where the others begin, too
 
 # Keys by when this replica should look at their deadline: a heap.
 cdef struct Deadlines:

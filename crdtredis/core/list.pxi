@@ -260,7 +260,8 @@ cdef Element *apply_to_list(Kernel *k, const Applying *op, const Effect *x,
     cdef uint32_t i = 0
     cdef int was_live, found = 0
     k.scratch.position.n = 0
-    if decode_position(&k.actors, &k.scratch.position, x.name, make_dot(op.slot, op.seq)) != 1:
+    if decode_position(&k.actors, &k.scratch.position, x.name, make_dot(op.slot, op.seq),
+                       op.index) != 1:
         return e                           # never: apply_op has looked
     position = span(k.scratch.position.p, k.scratch.position.n)
     if e == NULL:

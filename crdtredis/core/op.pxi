@@ -26,6 +26,10 @@ cdef inline uint16_t op_slot(Kernel *k) noexcept nogil:
     return k.home.slot if k.open.home else k.me
 
 
+cdef inline int is_compact(Kernel *k) noexcept nogil:
+    return k.inbox.forms.compact[k.open.home]
+
+
 cdef void turn_to(Kernel *k, int home) noexcept nogil:
     """Has the next effects go to this half."""
     cdef Half h
@@ -102,6 +106,9 @@ cdef void open_op(Kernel *k) noexcept nogil:
     k.open.effects.n = 0
     buffer_need(&k.open.effects, HEAD_ROOM)
     k.open.effects.n = HEAD_ROOM
+    k.inbox.forms.compact[k.open.home] = k.inbox.forms.compacts
+    k.inbox.forms.before[k.open.home].any = 0
+    k.inbox.forms.before[k.open.home].actor = k.actors.v[k.open.op.slot].id
 
 
 cdef int close_op(Kernel *k) noexcept nogil:
@@ -125,7 +132,7 @@ cdef int close_op(Kernel *k) noexcept nogil:
         if k.scratch.made.n > PAGE_SLOTS:
             vector_share(&me.deps, &k.actors.common)
         k.open.deps_changed = 0
-    head = number_size(k.open.op.seq) + 9 + k.scratch.made.n
+    head = op_head_size(k) + k.scratch.made.n
     body = head + k.open.effects.n - HEAD_ROOM
     if body < LARGE_OP:
         r = run_extend(k, slot, k.open.op.seq)
@@ -161,7 +168,7 @@ cdef void put_behind(Kernel *k) noexcept nogil:
     cdef Run *r = &k.outbox.runs[k.outbox.n - 1]
     cdef Buffer *b = &r.large if r.large.p != NULL else &k.outbox.ops
     cdef Span effects = span(k.open.effects.p + HEAD_ROOM, k.open.effects.n - HEAD_ROOM)
-    cdef size_t body = number_size(k.open.op.seq) + 9 + effects.n
+    cdef size_t body = op_head_size(k) + effects.n
     cdef char *p
     if k.open.effect_count == 0:
         return
@@ -180,6 +187,12 @@ cdef void put_behind(Kernel *k) noexcept nogil:
         buffer_free(&k.open.effects)
 
 
+cdef inline size_t op_head_size(Kernel *k) noexcept nogil:
+    """Bytes before the effects, without the deps."""
+    return (number_size(k.open.op.seq) + 9
+            + (1 + varint_size(k.open.effects.n - HEAD_ROOM) if is_compact(k) else 0))
+
+
 cdef char *put_op_head(Kernel *k, char *p, size_t body) noexcept nogil:
     """Batch.Run.ops' tag and length, and what stands before the effects. The deps are in
     k.scratch.made."""
@@ -190,7 +203,20 @@ cdef char *put_op_head(Kernel *k, char *p, size_t body) noexcept nogil:
     p[0] = 2 << 3 | 1
     p = put_fixed64(p + 1, k.open.op.stamp)
     copy_span(p, span(k.scratch.made.p, k.scratch.made.n))
-    return p + k.scratch.made.n
+    p += k.scratch.made.n
+    if is_compact(k):
+        p[0] = 5 << 3 | 2
+        p = put_varint(p + 1, k.open.effects.n - HEAD_ROOM)
+    return p
+
+
+cdef inline void put_effect(Kernel *k, const Effect *x) noexcept nogil:
+    if is_compact(k):
+        encode_compact(&k.open.effects, x, &k.inbox.forms.before[k.open.home])
+    else:
+        encode_effect(&k.open.effects, x)
+    k.open.op.index = k.open.effect_count
+    k.open.effect_count += 1
 
 
 cdef Element *make(Kernel *k, Effect *x, Element *e) noexcept nogil:
@@ -198,9 +224,7 @@ cdef Element *make(Kernel *k, Effect *x, Element *e) noexcept nogil:
     Returns what apply_effect does."""
     if not may_be_made(k, x):
         return e
-    encode_effect(&k.open.effects, x)
-    k.open.op.index = k.open.effect_count
-    k.open.effect_count += 1
+    put_effect(k, x)
     k.open.op.counted = &k.db[x.db].counted
     return apply_effect(k, &k.open.op, x, e)
 
@@ -232,16 +256,18 @@ cdef void begin_effect(Kernel *k, Effect *x, int kind, uint32_t db, Span key) no
 
 cdef void make_of_own_key(Kernel *k, Effect *x, Element *e) noexcept nogil:
     """make() for an effect whose key lies in e."""
-    cdef size_t at = k.open.effects.n
-    cdef const char *p
+    cdef Effects at
     cdef Effect copy
+    cdef size_t begin = k.open.effects.n
     if not may_be_made(k, x):
         return
-    encode_effect(&k.open.effects, x)
-    k.open.op.index = k.open.effect_count
-    k.open.effect_count += 1
-    p = k.open.effects.p + at
-    decode_effect(&p, k.open.effects.p + k.open.effects.n, &copy)
+    at.compact = is_compact(k)
+    at.before = k.inbox.forms.before[k.open.home]
+    put_effect(k, x)
+    at.begin = k.open.effects.p
+    at.p = at.begin + begin
+    at.end = at.begin + k.open.effects.n
+    take_effect(&at, &copy)
     k.open.op.counted = &k.db[x.db].counted
     apply_effect(k, &k.open.op, &copy, e)
 

@@ -31,7 +31,10 @@ cdef int between(Actors *a, Span left, Span right, Span beyond, const uint64_t *
 cdef int later_in_run(Span left, Span right, const uint64_t *recent) noexcept nogil
 # Wire form (Effect.name of LIST): actors by id. Where the last step was made by the op that carries
 # it, its dot is left out.
-cdef void encode_position(Actors *a, Buffer *b, Span steps, uint64_t op_dot) noexcept nogil
+# index: of the effect in that op, where the position may have the shorter form; else -1.
+cdef void encode_position(Actors *a, Buffer *b, Span steps, uint64_t op_dot,
+                          int64_t index) noexcept nogil
 # Appends the steps to b: 1; 0 where an actor is unknown; -1 where the bytes are no position. op_dot
-# as above.
-cdef int decode_position(Actors *a, Buffer *b, Span wire, uint64_t op_dot) noexcept nogil
+# and index as above, the index in any case.
+cdef int decode_position(Actors *a, Buffer *b, Span wire, uint64_t op_dot,
+                         uint32_t index) noexcept nogil

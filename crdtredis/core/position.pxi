@@ -290,21 +290,39 @@ cdef int between(Actors *a, Span left, Span right, Span beyond, const uint64_t *
 # ---- wire form -----------------------------------------------------------------------------------
 # Per step: flags, major and offset (zigzag), own dot, run dot. A dot is actor id (fixed64), seq and
 # index (varints). One to MAX_STEPS steps (versions that moved elements took 64); the last one's
-# major is above the least.
+# major is above the least. Flags from 8 on stand in ops that have the shorter form
+# (core/compact.pxi) alone: what nearly all elements have in common is left out.
 
 cdef enum StepFlag:
     STEP_OWN_IS_OP = 1      # own is the op's dot: only its index is given
     STEP_RUN_IS_OWN = 2     # the step begins its run
     STEP_RUN_OF_OWN = 4     # the run is of own's actor: only seq and index are given
+    STEP_OF_OP = 8          # own is of the op's actor, but not its dot: only seq and index
+    STEP_MAJOR_0 = 16       # the major is 0
+    STEP_RUN_0 = 32         # the run's index is 0
+    STEP_INDEX = 64         # own's index is that of the effect, of another op's dot 0
+    STEP_FLAGS = 128        # no more than these
 
 
-cdef char *put_dot(Actors *a, char *p, uint64_t dot, uint32_t index, int with_actor) noexcept nogil:
+cdef char *put_dot(Actors *a, char *p, uint64_t dot, uint32_t index, int with_actor,
+                   int with_index) noexcept nogil:
     if with_actor:
         p = put_fixed64(p, a.v[dot_slot(dot)].id)
-    return put_varint(put_varint(p, dot_seq(dot)), index)
+    p = put_varint(p, dot_seq(dot))
+    return put_varint(p, index) if with_index else p
 
 
-cdef void encode_position(Actors *a, Buffer *b, Span steps, uint64_t op_dot) noexcept nogil:
+cdef inline int shorter_step(const Step *s, uint64_t op_dot, int64_t index,
+                             int flags) noexcept nogil:
+    return ((STEP_OF_OP if not flags & STEP_OWN_IS_OP
+             and dot_slot(s.own) == dot_slot(op_dot) else 0)
+            | (STEP_MAJOR_0 if s.major == 0 else 0)
+            | (STEP_RUN_0 if s.run_index == 0 and not flags & STEP_RUN_IS_OWN else 0)
+            | (STEP_INDEX if s.own_index == (index if flags & STEP_OWN_IS_OP else 0) else 0))
+
+
+cdef void encode_position(Actors *a, Buffer *b, Span steps, uint64_t op_dot,
+                          int64_t index) noexcept nogil:
     cdef Step *s = position_steps(steps)
     cdef uint32_t i
     cdef int flags
@@ -317,15 +335,22 @@ cdef void encode_position(Actors *a, Buffer *b, Span steps, uint64_t op_dot) noe
             flags |= STEP_RUN_IS_OWN
         elif dot_slot(s[i].run) == dot_slot(s[i].own):
             flags |= STEP_RUN_OF_OWN
+        if index >= 0:
+            flags |= shorter_step(&s[i], op_dot, index, flags)
         p = buffer_need(b, 80)
         p[0] = <char>flags
-        p = put_varint(put_varint(p + 1, zigzag(s[i].major)), zigzag(s[i].offset))
-        if flags & STEP_OWN_IS_OP:
+        p += 1
+        if not flags & STEP_MAJOR_0:
+            p = put_varint(p, zigzag(s[i].major))
+        p = put_varint(p, zigzag(s[i].offset))
+        if not flags & STEP_OWN_IS_OP:
+            p = put_dot(a, p, s[i].own, s[i].own_index, not flags & STEP_OF_OP,
+                        not flags & STEP_INDEX)
+        elif not flags & STEP_INDEX:
             p = put_varint(p, s[i].own_index)
-        else:
-            p = put_dot(a, p, s[i].own, s[i].own_index, 1)
         if not flags & STEP_RUN_IS_OWN:
-            p = put_dot(a, p, s[i].run, s[i].run_index, not flags & STEP_RUN_OF_OWN)
+            p = put_dot(a, p, s[i].run, s[i].run_index, not flags & STEP_RUN_OF_OWN,
+                        not flags & STEP_RUN_0)
         b.n = p - b.p
 
 
@@ -338,7 +363,7 @@ cdef int get_index(const char **p, const char *end, uint32_t *index) noexcept no
 
 
 cdef int get_dot(Actors *a, const char **p, const char *end, uint16_t slot, uint64_t *dot,
-                 uint32_t *index) noexcept nogil:
+                 uint32_t *index, int with_index) noexcept nogil:
     """As decode_position; slot NO_SLOT: the actor stands here."""
     cdef uint64_t id, seq
     if slot == NO_SLOT:
@@ -347,13 +372,15 @@ cdef int get_dot(Actors *a, const char **p, const char *end, uint16_t slot, uint
         memcpy(&id, p[0], 8)
         p[0] += 8
         slot = actors_find(a, id)
-    if not get_varint(p, end, &seq) or seq == 0 or seq >> SEQ_BITS or not get_index(p, end, index):
+    if (not get_varint(p, end, &seq) or seq == 0 or seq >> SEQ_BITS
+            or (with_index and not get_index(p, end, index))):
         return -1
     dot[0] = make_dot(slot, seq)
     return 0 if slot == NO_SLOT else 1
 
 
-cdef int decode_position(Actors *a, Buffer *b, Span wire, uint64_t op_dot) noexcept nogil:
+cdef int decode_position(Actors *a, Buffer *b, Span wire, uint64_t op_dot,
+                         uint32_t index) noexcept nogil:
     cdef const char *p = wire.p
     cdef const char *end = wire.p + wire.n
     cdef Step s
@@ -366,20 +393,24 @@ cdef int decode_position(Actors *a, Buffer *b, Span wire, uint64_t op_dot) noexc
         flags = <uint8_t>p[0]
         p += 1
         depth += 1
-        if flags > 7 or flags & 6 == 6 or depth > MAX_STEPS:
+        if (flags >= STEP_FLAGS or flags & 6 == 6 or flags & 9 == 9 or flags & 34 == 34
+                or depth > MAX_STEPS):
             return -1
-        if not get_varint(&p, end, &v):
-            return -1
-        s.major = unzigzag(v)
+        if not flags & STEP_MAJOR_0:
+            if not get_varint(&p, end, &v):
+                return -1
+            s.major = unzigzag(v)
         if not get_varint(&p, end, &v):
             return -1
         s.offset = unzigzag(v)
         if flags & STEP_OWN_IS_OP:
             s.own = op_dot
-            if not get_index(&p, end, &s.own_index):
+            s.own_index = index
+            if not flags & STEP_INDEX and not get_index(&p, end, &s.own_index):
                 return -1
         else:
-            r = get_dot(a, &p, end, NO_SLOT, &s.own, &s.own_index)
+            r = get_dot(a, &p, end, dot_slot(op_dot) if flags & STEP_OF_OP else NO_SLOT, &s.own,
+                        &s.own_index, not flags & STEP_INDEX)
             if r < 0:
                 return -1
             known &= r
@@ -388,7 +419,7 @@ cdef int decode_position(Actors *a, Buffer *b, Span wire, uint64_t op_dot) noexc
             s.run_index = s.own_index
         else:
             r = get_dot(a, &p, end, dot_slot(s.own) if flags & STEP_RUN_OF_OWN else NO_SLOT, &s.run,
-                        &s.run_index)
+                        &s.run_index, not flags & STEP_RUN_0)
             if r < 0:
                 return -1
             known &= r

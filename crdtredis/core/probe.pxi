@@ -367,16 +367,16 @@ def probe_between(Replica r, bytes left, bytes right):
     memset(&made, 0, sizeof(Buffer))
     memset(&out, 0, sizeof(Buffer))
     try:
-        if left and decode_position(&k.actors, &steps, span(left, len(left)), 0) != 1:
+        if left and decode_position(&k.actors, &steps, span(left, len(left)), 0, 0) != 1:
             raise DamagedBatch("left is no position")
         middle = steps.n
-        if right and decode_position(&k.actors, &steps, span(right, len(right)), 0) != 1:
+        if right and decode_position(&k.actors, &steps, span(right, len(right)), 0, 0) != 1:
             raise DamagedBatch("right is no position")
         if not between(&k.actors, span(steps.p, middle), span(steps.p + middle, steps.n - middle),
                        span(NULL, 0), recent,
                        make_dot(k.me, k.actors.v[k.me].applied + 1), 0, &made):
             return None
-        encode_position(&k.actors, &out, span(made.p, made.n), 0)
+        encode_position(&k.actors, &out, span(made.p, made.n), 0, -1)
         return out.p[:out.n]
     finally:
         buffer_free(&steps)
@@ -577,21 +577,28 @@ def probe_sum(terms):
     return out
 
 
-def probe_reencode(bytes op):
-    """An op's body decoded and encoded again, all the way down; None where the decoder refuses
-    it."""
+def probe_reencode(bytes op, uint64_t own=0, form=None):
+    """An op's body, of this actor, decoded and encoded again, all the way down, its effects in the
+    form they had, or in the shorter one, or not (form); None where the decoder refuses it."""
     cdef OpHead h
-    cdef Buffer b, seen
+    cdef Buffer b, seen, effects
     cdef const char *p
     cdef const char *q
     cdef uint64_t actor, seq
+    cdef Effects at
+    cdef Before before
     cdef Effect x
+    cdef int compact
     cdef ObservedCount s
     cdef int r
     if decode_op(span(op, len(op)), &h) < 0:
         return None
     memset(&b, 0, sizeof(Buffer))
     memset(&seen, 0, sizeof(Buffer))
+    memset(&effects, 0, sizeof(Buffer))
+    memset(&before, 0, sizeof(Before))
+    before.actor = own
+    compact = h.compact if form is None else bool(form)
     put_varint(buffer_need(&b, 20) + 1, h.seq)
     b.p[0] = 1 << 3
     b.n = 1 + varint_size(h.seq)
@@ -603,9 +610,9 @@ def probe_reencode(bytes op):
     while r == 1:
         encode_dep(&b, actor, seq)
         r = decode_dep(&p, h.deps.p + h.deps.n, &actor, &seq)
-    p = h.effects.p
+    begin_effects(&at, &h, own)
     while r == 0:
-        r = decode_effect(&p, h.effects.p + h.effects.n, &x)
+        r = take_effect(&at, &x)
         if r != 1:
             break
         q = x.observed.p
@@ -613,9 +620,16 @@ def probe_reencode(bytes op):
         while decode_observed(&q, x.observed.p + x.observed.n, &s) == 1:
             encode_observed(&seen, &s)
         x.observed = span(seen.p, seen.n)
-        encode_effect(&b, &x)
+        if compact:
+            encode_compact(&effects, &x, &before)
+        else:
+            encode_effect(&b, &x)
         r = 0
+    if compact:
+        put_span(buffer_need(&b, 11 + effects.n), 5 << 3 | 2, content(&effects))
+        b.n += 1 + varint_size(effects.n) + effects.n
     out = b.p[:b.n] if r == 0 else None
+    buffer_free(&effects)
     buffer_free(&b)
     buffer_free(&seen)
     return out

@@ -17,24 +17,25 @@ cdef int names_position(Kernel *k, const Effect *x, uint64_t dot) noexcept nogil
     if x.type != T_LIST or x.kind > REMOVE:
         return 1
     k.scratch.position.n = 0
-    return decode_position(&k.actors, &k.scratch.position, x.name, dot)
+    return decode_position(&k.actors, &k.scratch.position, x.name, dot, 0)
 
 
-cdef int examine(Kernel *k, const OpHead *h, int home) noexcept nogil:
+cdef int examine(Kernel *k, uint16_t slot, const OpHead *h, int home) noexcept nogil:
     """Looks at all effects and keeps the first; their number, or -1 when one is not sound, or not
     of a key that stays at home as `home` says. An
     effect decoded takes far more room than its bytes, so of a large op the others are decoded again
     one by one (next_effect). All actors that an effect names must be declared."""
-    cdef const char *p = h.effects.p
+    cdef Effects at
     cdef Effect other
     cdef Effect *x
     cdef int n = 0
     cdef int r
+    begin_effects(&at, h, k.actors.v[slot].id)
     while True:
         x = &k.inbox.decoded[n] if n < DECODED_KEPT else &other
         if n == DECODED_KEPT:
-            k.inbox.decoded_rest = p
-        r = decode_effect(&p, h.effects.p + h.effects.n, x)
+            k.inbox.forms.rest = at
+        r = take_effect(&at, x)
         if r == 0:
             return n if n else -1
         if (r < 0 or (x.db >= HOME_DB) != home or not effect_is_sound(x, h.seq, h.stamp)
@@ -44,12 +45,12 @@ cdef int examine(Kernel *k, const OpHead *h, int home) noexcept nogil:
         n += 1
 
 
-cdef inline Effect *next_effect(Kernel *k, const OpHead *h, int i, Effect *other) noexcept nogil:
+cdef inline Effect *next_effect(Kernel *k, int i, Effect *other) noexcept nogil:
     """The i-th effect of the op that has been examined, asked for in order; `other` lends its
     room."""
     if i < DECODED_KEPT:
         return &k.inbox.decoded[i]
-    decode_effect(&k.inbox.decoded_rest, h.effects.p + h.effects.n, other)
+    take_effect(&k.inbox.forms.rest, other)
     return other
 
 
@@ -88,7 +89,7 @@ cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span 
     op.local = 0
     op.actors = &k.actors
     for i in range(effects):
-        x = next_effect(k, h, i, &other)
+        x = next_effect(k, i, &other)
         op.counted = &k.db[x.db].counted
         op.index = i
         apply_effect(k, &op, x, NULL if x.kind == FLUSH else key_in(k, x.db, x.key))
@@ -114,7 +115,7 @@ cdef int receive_home(Kernel *k, Span raw) noexcept nogil:
         return RECEIVED_BAD
     if h.seq <= k.actors.v[k.home.slot].applied:
         return RECEIVED_ALL
-    effects = examine(k, &h, 1)
+    effects = examine(k, k.home.slot, &h, 1)
     if effects < 0:
         return RECEIVED_BAD
     k.home.on = 1
@@ -136,7 +137,7 @@ cdef int receive_op(Kernel *k, uint16_t slot, Span raw, const OpHead *h) noexcep
     why = blocked(k, slot, h, &of, &until)
     if why == BLOCKED_UNDECLARED:
         return RECEIVED_UNDECLARED
-    effects = examine(k, h, 0) if why >= 0 else -1
+    effects = examine(k, slot, h, 0) if why >= 0 else -1
     if effects < 0:
         return RECEIVED_BAD
     if why == BLOCKED_NOT:
@@ -281,7 +282,7 @@ cdef int retry_pending(Kernel *k, size_t most) noexcept nogil:
             decode_op(raw, &h)
             why = blocked(k, slot, &h, &of, &until)
         if why == BLOCKED_NOT:
-            apply_op(k, slot, &h, examine(k, &h, 0), raw, 0)   # it was examined when it came
+            apply_op(k, slot, &h, examine(k, slot, &h, 0), raw, 0)   # it was examined when it came
             most -= min(most, pending_size(element_vlen(m)))
             pending_take(k, slot, m)
             continue

@@ -7,7 +7,7 @@ from crdtredis.buffer cimport Buffer, Span
 
 cdef enum:
     RECORD_HEAD = 8
-    RECORD_MAX = 0xfffffff7  # bytes of payload
+    RECORD_MAX = 0xefffffff  # bytes of payload: longer ones would look like short records
     RECORD_FULL = 4 << 20    # bytes from which on a record takes no further op
 
 # Wraps the payload that b holds from `at` on, where record_begin left room for the head.

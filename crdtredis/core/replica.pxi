@@ -88,6 +88,8 @@ cdef class Replica:
         k.conflicts.meetings = <Meeting*>need_memory(calloc(MEETINGS, sizeof(Meeting)))
         origins_init(&k.origins, 1)
         k.inbox.decoded = <Effect*>mem_alloc(DECODED_KEPT * sizeof(Effect))
+        k.inbox.forms = <Forms*>mem_alloc(sizeof(Forms))
+        memset(k.inbox.forms, 0, sizeof(Forms))
 
     def __dealloc__(self):
         cdef Kernel *k = &self.k
@@ -126,6 +128,7 @@ cdef class Replica:
             buffer_free(&k.outbox.runs[i].large)
         mem_free(k.outbox.runs)
         mem_free(k.inbox.decoded)
+        mem_free(k.inbox.forms)
         vector_free(&k.inbox.barred)
         vector_free(&k.texts.folded)
         vector_free(&k.texts.loaded)
@@ -515,15 +518,17 @@ cdef class Replica:
 
     # ---- strings that are changed in place -------------------------------------------------------
 
-    def set_members(self, names, bint know_patches=True):
+    def set_members(self, names, bint know_patches=True, bint know_compact=False):
         """names: the replica ids of all members, this one's among them; None: that is not certain.
         Patches of others are waited for by none (core/fold.pxi). know_patches: none is of a version
         that does not; else changes of strings are written as SETs, until there is a patch: whoever
-        made it knew of all that they do."""
+        made it knew of all that they do. know_compact: nor of one that does not know the shorter
+        form of effects (core/compact.pxi), in which they are made from now on."""
         cdef Actors *a = &self.k.actors
         cdef uint32_t i
         if self.k.texts.off >= 0:
             self.k.texts.off = not know_patches
+        self.k.inbox.forms.compacts = know_compact
         self.k.texts.known = 0
         self.k.texts.others = max(len(names) - 1, 0) if names is not None else MAX_ACTORS
         for i in range(a.n):

@@ -31,7 +31,7 @@ from posix.unistd cimport fdatasync, ftruncate, write
 from libc.errno cimport EINTR, EIO, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
-from libc.string cimport memcpy, strerror
+from libc.string cimport memcpy, memset, strerror
 
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 
@@ -62,6 +62,12 @@ cdef class SegmentWriter:
         buffer_free(&self.pending)
 
     cdef int append(self, Span record, Span rest, int more) noexcept nogil:
+        cdef char[RECORD_HEAD + SHORT_MOST] room
+        cdef size_t n
+        if rest.n == 0 and record.n <= SHORT_MOST:
+            n = record_shorten(record, room)
+            if n:
+                record = span(room, n)
         if self.state != LOG_OPEN or not self.put(record) or not self.put(rest):
             buffer_add(&self.pending, record.p, record.n)
             buffer_add(&self.pending, rest.p, rest.n)
@@ -228,16 +234,20 @@ def reserve(int fd, int64_t begin, int64_t n):
 
 # ---- records for Python: whole stretches at a time, never one by one -----------------------------
 
-def record(bytes payload not None):
-    """One record with this payload."""
+def record(bytes payload not None, bint short=False):
+    """One record with this payload; short: in the shorter form, if it has one."""
+    cdef char[RECORD_HEAD + SHORT_MOST] room
     cdef Buffer b
     cdef size_t at
+    cdef size_t n = 0
     b.p = NULL
     b.n = b.cap = 0
     at = record_begin(&b)
     buffer_add(&b, <const char*>payload, len(payload))
     record_end(&b, at, span(NULL, 0))
-    out = b.p[:b.n]
+    if short and b.n <= sizeof(room):
+        n = record_shorten(span(b.p, b.n), room)
+    out = room[:n] if n else b.p[:b.n]
     buffer_free(&b)
     return out
 
@@ -255,15 +265,14 @@ def records_join(const unsigned char[::1] data not None, size_t begin, size_t mo
     reach `most` bytes.
 
     Returns (payloads, offset behind the last record taken, number of records that have a payload,
-    status of what comes next: 1 nothing wrong, 0 the end of data, -1 a record cut short, -2 a
-    damaged one).
+    of those that have none, status of what comes next: 1 nothing wrong, 0 the end of data, -1 a
+    record cut short, -2 a damaged one).
     """
     cdef Buffer b
     cdef const char *base = <const char*>&data[0] if data.shape[0] else NULL
     cdef const char *p = base + begin
     cdef const char *end = base + data.shape[0]
-    cdef Span payload
-    cdef size_t count = 0
+    cdef size_t count = 0, marks = 0, before
     cdef int status = 1
     b.p = NULL
     b.n = b.cap = 0
@@ -271,14 +280,17 @@ def records_join(const unsigned char[::1] data not None, size_t begin, size_t mo
         raise ValueError("begin lies behind the end")
     with nogil:
         while b.n < most:
-            status = record_next(&p, end, &payload)
+            before = b.n
+            status = record_take(&p, end, &b)
             if status != 1:
                 break
-            buffer_add(&b, payload.p, payload.n)
-            count += payload.n > 0
+            if b.n > before:
+                count += 1
+            else:
+                marks += 1
     out = b.p[:b.n] if b.n else b""
     buffer_free(&b)
-    return out, p - base, count, status
+    return out, p - base, count, marks, status
 
 
 cdef int looks_like_batch(const char *p, const char *end) noexcept nogil:
@@ -320,18 +332,22 @@ def record_find(const unsigned char[::1] data not None, size_t begin):
     cdef const char *end = base + data.shape[0]
     cdef const char *p
     cdef const char *q
-    cdef Span payload
     cdef uint32_t n
     cdef int64_t found = -1
+    cdef Buffer b
+    memset(&b, 0, sizeof(Buffer))
     with nogil:
         p = base + begin
         while end - p > RECORD_HEAD:
             memcpy(&n, p, 4)
-            if (n <= <size_t>(end - p) - RECORD_HEAD
-                and looks_like_batch(p + RECORD_HEAD, p + RECORD_HEAD + n)):
+            if (n >> 28 == SHORT
+                or (n <= <size_t>(end - p) - RECORD_HEAD
+                    and looks_like_batch(p + RECORD_HEAD, p + RECORD_HEAD + n))):
                 q = p
-                if record_next(&q, end, &payload) == 1:
+                b.n = 0
+                if record_take(&q, end, &b) == 1:
                     found = p - base
                     break
             p += 1
+    buffer_free(&b)
     return found

@@ -1225,7 +1225,7 @@ cdef int take_tail_op(Taking *t, uint16_t slot, Span raw) noexcept nogil:
             return TAKEN_ACTOR
         if seq > vector_get(&t.tail, at):
             return TAKEN_NOT
-    n = examine(k, &h, 0)
+    n = examine(k, slot, &h, 0)
     if n < 0:
         return TAKEN_BAD
     if t.looks and is_ahead(t, h.stamp):

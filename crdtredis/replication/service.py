@@ -63,6 +63,7 @@ STOP_PATIENCE = 5.0                     # seconds that a stop leaves to what is 
 SYNC_PATIENCE = 5.0
 SYSTEM_SINCE = 3                        # a version of the protocol: wire.SPEAKS
 PATCHES_SINCE = 7
+COMPACT_SINCE = 8
 SYNCS = 16                              # CRDT.SYNCs at work; more wait for one of these
 
 
@@ -402,16 +403,27 @@ class Service:
         with nothing (new), before it has what the others have: of a string it would write the piece
         alone, in place of all of it. From any thread. Once one was made that no longer matters
         (Replica.set_members)."""
-        peers = [p for p in list(self.registry.peers) if p.state != "self"]
         if new:
+            peers = [p for p in list(self.registry.peers) if p.state != "self"]
             return (not self.sessions.older_than(PATCHES_SINCE)
                     and all(p.speaks >= PATCHES_SINCE for p in peers if p.speaks))
-        met = {p.replica for p in peers if p.speaks >= PATCHES_SINCE}
+        return self.all_speak(PATCHES_SINCE)
+
+    def knows_compact(self) -> bool:
+        """Does every replica that there is, or may be, read the shorter form of effects
+        (core/compact.pxi)? From any thread."""
+        return self.all_speak(COMPACT_SINCE)
+
+    def all_speak(self, version: int) -> bool:
+        """Has every replica that there is, or may be, been met, and does it speak this version of
+        the protocol? From any thread."""
+        peers = [p for p in list(self.registry.peers) if p.state != "self"]
+        met = {p.replica for p in peers if p.speaks >= version}
         met |= {s.replica for s in list(self.sessions.by_replica.values())
-                if s.speaks >= PATCHES_SINCE}
+                if s.speaks >= version}
         there = self.members_there() - {self.registry.members.own}
         there |= {p.replica or p.member or p.url for p in peers}
-        return there <= met and not self.sessions.older_than(PATCHES_SINCE)
+        return there <= met and not self.sessions.older_than(version)
 
     def stranger(self) -> str:
         """A peer that is no member yet, as far as is known here: its replica id, or its URL where

@@ -29,8 +29,8 @@ from crdtredis.storage.format import FormatError
 # raised when an older receiver could not understand a sender
 PROTOCOL = 2
 # raised when there is something that older ones do without; 3: members; 4: keeping; 5: ended;
-# 6: consumers; 7: patches
-SPEAKS = 7
+# 6: consumers; 7: patches; 8: effects in the shorter form
+SPEAKS = 8
 CONTENT_TYPE = "application/x-crdt-redis"
 HEAD_MAX = 4 << 20                      # a clock of 65535 actors takes about 1.2 MB
 # a head, declarations of 65535 actors (10 MB), and a request's ops or a part of one

@@ -28,7 +28,8 @@ from pathlib import Path
 
 import orjson
 
-from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
+from crdtredis._core import plain_op
+from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, DamagedBatch, StartError
 from crdtredis.storage.batch import HOME_ACTOR, HOME_DB, Op, fields, ops_of
 from crdtredis.storage.check import next_record
 from crdtredis.storage.checkpoint import checkpoint_numbers, checkpoint_path, open_checkpoint
@@ -165,6 +166,14 @@ def records(path: Path, begin: int) -> Iterator[tuple[int, bytes | FormatError]]
                 at = next_record(fd, e.offset + 1, end)
 
 
+def plain(op: Op) -> bytes:
+    """It with its effects as in protobuf; as it is where they are damaged."""
+    try:
+        return plain_op(op.raw, op.actor)
+    except DamagedBatch as e:
+        raise FormatError(0, str(e)) from None
+
+
 class Names:
     """Of actors. secrets: hashes of passwords are shown."""
 
@@ -187,7 +196,7 @@ class Names:
         return f"{replica}/{epoch}"
 
     def op(self, op: Op) -> dict:
-        m = message(op.raw, OP)
+        m = message(plain(op), OP)
         replica, epoch = self.of.get(op.actor, (f"unknown {op.actor:016x}", 0))
         return {"actor": replica, "epoch": epoch, "seq": op.seq,
                 "time": time(m.get("stamp", 0) >> 16), "stamp": m.get("stamp", 0),

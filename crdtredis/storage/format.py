@@ -41,8 +41,8 @@ A segment:
                                 (proto/crdtredis.proto). One without payload is a mark: all earlier
                                 segments are on disk
 
-    record = length of payload (u32 LE), CRC-32C of those 4 bytes and the payload (u32 LE), payload:
-    see core/record.pxi
+    record = length of payload (u32 LE), CRC-32C of those 4 bytes and the payload (u32 LE), payload;
+    or a shorter form of the same: see core/record.pxi
 
 **The chain.** A segment continues the log at the position that its `follows` names. Nearly always
 that is the end of the segment before. After a failed write or fdatasync it lies further back: what
@@ -263,7 +263,7 @@ def read_header(fd: int, brief: bool = False) -> Header:
     if len(data) < size or data[-1] == 0:
         # JSON does not end in a zero; a file that was enlarged before it was written does.
         raise CutShort(0, "ends within the header")
-    payload, end, count, _ = records_join(data, 8, 1)
+    payload, end, count, *_ = records_join(data, 8, 1)
     if count != 1 or end != size:
         raise FormatError(8, "the header record is damaged")
     try:
@@ -292,9 +292,16 @@ def read_header(fd: int, brief: bool = False) -> Header:
 
 def read_batches(fd: int, begin: int, end: int, most: int = 1 << 20,
                  read_size: int = READ_SIZE) -> Iterator[tuple[bytes, int, int]]:
+    """As read_records, without the marks."""
+    for batch, after, count, _ in read_records(fd, begin, end, most, read_size):
+        yield batch, after, count
+
+
+def read_records(fd: int, begin: int, end: int, most: int = 1 << 20,
+                 read_size: int = READ_SIZE) -> Iterator[tuple[bytes, int, int, int]]:
     """The records of a segment file between two offsets, joined to Batches of about `most` bytes:
-    (Batch, offset behind it, records without the marks). A Batch is empty where only marks are
-    left. read_size: bytes read at once, unless a record is larger.
+    (Batch, offset behind it, records without the marks, marks). A Batch is empty where only marks
+    are left. read_size: bytes read at once, unless a record is larger.
 
     FormatError at the first record that is not sound, CutShort if it reaches beyond `end`; all
     before it have been given out. Reads with pread in pieces: a mapped file would turn an I/O error
@@ -307,9 +314,9 @@ def read_batches(fd: int, begin: int, end: int, most: int = 1 << 20,
         pos, status = 0, 1
         while status == 1:
             before = pos
-            batch, pos, count, status = records_join(data, pos, most)
+            batch, pos, count, marks, status = records_join(data, pos, most)
             if pos > before:
-                yield batch, at + pos, count
+                yield batch, at + pos, count, marks
         at += pos
         if status == -2:
             raise FormatError(at, "a damaged record (length or checksum)")
@@ -317,34 +324,39 @@ def read_batches(fd: int, begin: int, end: int, most: int = 1 << 20,
             raise CutShort(at, "the file ends here")
         if status == -1:
             head = data[pos:pos + 8]
-            need = 8 + (int.from_bytes(head[:4], "little") if len(head) == 8 else 0)
+            need = 8 + (payload_size(head) if len(head) == 8 else 0)
             if at + need > end:
                 raise CutShort(at, "a record that is cut short")
-            if need > read_size:                    # one large op: held once
+            if is_short(head):
+                read_size = max(read_size, need)
+            elif need > read_size:                  # one large op: held once
                 payload = read_at(fd, need - 8, at + 8)
                 if len(payload) < need - 8:
                     raise CutShort(at, "the file ends here")
                 if not record_sound(head, payload):
                     raise FormatError(at, "a damaged record (length or checksum)")
                 at += need
-                yield payload, at, 1
+                yield payload, at, 1, 0
                 del payload
 
 
-def marks(batch: bytes, records: int, size: int) -> int:
-    """How many marks stood among `size` bytes of records that were joined to this Batch."""
-    return (size - len(batch)) // 8 - records
+def is_short(head: bytes) -> bool:
+    """Whether these 8 bytes begin a record of the shorter form (core/record.pxi)."""
+    return len(head) == 8 and head[3] >> 4 == 15
+
+
+def payload_size(head: bytes) -> int:
+    """Bytes of a record behind these 8."""
+    return int.from_bytes(head[:4], "little") & (2047 if is_short(head) else -1)
 
 
 def holds_mark(fd: int, begin: int) -> bool:
     """Whether there is a mark among the records from `begin` to the end of the file, as far as they
     are sound."""
-    at = begin
     try:
-        for batch, after, count in read_batches(fd, begin, os.fstat(fd).st_size):
-            if marks(batch, count, after - at):
+        for *_, marks in read_records(fd, begin, os.fstat(fd).st_size):
+            if marks:
                 return True
-            at = after
     except FormatError:
         pass                            # where the sound ones end
     return False

@@ -49,8 +49,8 @@ from crdtredis.storage.batch import Op, ops_of
 from crdtredis.storage.chain import ChainError, Link, header_of, read_chain
 from crdtredis.storage.checkpoint import (Checkpoint, checkpoint_numbers, checkpoint_path,
                                           open_checkpoint, take_state, verify)
-from crdtredis.storage.format import (CutShort, FormatError, LogPosition, holds_mark, marks, opened,
-                                      read_at, read_batches, read_header,
+from crdtredis.storage.format import (CutShort, FormatError, LogPosition, holds_mark, opened,
+                                      read_at, read_batches, read_header, read_records,
                                       segment_numbers, segment_path, sync_directory)
 from crdtredis.storage.stage import join_steps, open_stage, stage_path
 from crdtredis.storage.stage import verify as verify_stage
@@ -214,7 +214,7 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
                         yield done + at, total
                 try:
                     most = 1 if repaired else 1 << 20
-                    for batch, after, count in read_batches(fd, at, end, most):
+                    for batch, after, count, marks in read_records(fd, at, end, most):
                         where = Stretch(link.path, fd, at, after)
                         if until is not None:
                             batch = cut(batch, until, where)
@@ -222,7 +222,7 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
                         if repaired:
                             logged |= lacking(logged,
                                               {a: last for a, _, last in batch_ranges(batch)})
-                        if marks(batch, count, after - at):
+                        if marks:
                             unsynced = None
                         at = after
                         records += count

@@ -28,6 +28,7 @@ from tests.commands import extremes, payloads
 from tests.commands.run import Client, exchange
 from tests.compat import generators_dump, harness, scripts as random_scripts, waiting
 from tests.core import hyperloglog
+from tests.core.compact import compact
 from tests.lua import generated
 from tests.resp import blobs
 from tests.respclient import ReplyError, decode, encode
@@ -563,10 +564,10 @@ def state_of(batch: bytes) -> bytes:
 
 def records(data: bytes) -> None:
     """Reading in one stretch and record by record is the same, and nothing sound is passed over."""
-    joined, end, count, status = records_join(data, 0, 1 << 30)
+    joined, end, count, marks, status = records_join(data, 0, 1 << 30)
     at, pieces = 0, []
     while True:
-        piece, at, one, how = records_join(data, at, 1)
+        piece, at, one, _, how = records_join(data, at, 1)
         pieces.append(piece)
         if how != 1:
             break
@@ -575,7 +576,10 @@ def records(data: bytes) -> None:
     assert found == -1 or (found >= end and records_join(data, found, 1)[2] >= 1)
     assert status != 0 or end == len(data)
     assert (records_join(record(data) + record(b""), 0, 1 << 30)
-            == (data, len(data) + 16, len(data) > 0, 0))
+            == (data, len(data) + 16, len(data) > 0, 1 + (not data), 0))
+    short = record(data, True)
+    assert records_join(short, 0, 1)[1:3] == (len(short), len(data) > 0)
+    assert len(short) <= len(data) + 8
 
 
 # ---- seeds ---------------------------------------------------------------------------------------
@@ -677,6 +681,9 @@ def hostile_batch(rng: random.Random) -> bytes:
             for _ in range(rng.randint(1, 4)):
                 make = rng.choice([hostile_effect, hostile_effect, hostile_of_stream])
                 make(rng, op.effects.add(), seq, op.stamp, [a.id for a in actors])
+            if rng.random() < 0.5:
+                op.compact = compact(op.effects, actor.id)
+                op.ClearField("effects")
     return batch.SerializeToString()
 
 
@@ -802,14 +809,18 @@ def hostile_total(rng: random.Random, x) -> None:
 def hostile_position(rng: random.Random) -> bytes:
     """One step that this op made, anywhere."""
     ends = [0, 1, -1, 5, 2**63 - 1, -2**63]
-    return b"\3" + varint(zigzag(rng.choice(ends))) + varint(zigzag(rng.choice(ends))) + varint(
-            rng.choice([0, 1, 2**32 - 1]))
+    flags = 3 | rng.choice([0, 0, 16, 64, 80])
+    return (bytes([flags]) + (b"" if flags & 16 else varint(zigzag(rng.choice(ends))))
+            + varint(zigzag(rng.choice(ends)))
+            + (b"" if flags & 64 else varint(rng.choice([0, 1, 2**32 - 1]))))
 
 
 def cluster_batches(rng: random.Random) -> list[bytes]:
     """What three replicas that run random commands and talk now and then put into their logs and
     send each other."""
     replicas = [fresh(name) for name in "xyz"]
+    for replica in replicas:
+        replica.set_members(set("xyz"), True, rng.random() < 0.5)
     executors = [Executor(replica) for replica in replicas]
     sessions = [executor.session() for executor in executors]
     logs = [b""] * 3

@@ -145,6 +145,9 @@ class Older:
     def _take(self, batch: bytes) -> None:
         for run in ops.Batch.FromString(batch).runs:
             for op in run.ops:
+                if op.compact:
+                    self.refused.append("effects in the shorter form")
+                    raise Refused(MALFORMED, "the ops do not decode")
                 for effect in op.effects:
                     if effect.db >= DATABASES:
                         self.refused.append(f"an op on database {effect.db}")

@@ -1,9 +1,12 @@
 """A cluster in which one replica runs the version before (older.py): operations go both ways, it is
 sent nothing that it would refuse, and what waits for it comes once it is upgraded, or gone."""
+import os
 import select
 
 import pytest
 
+from crdtredis.replication import crdtredis_pb2 as ops
+from crdtredis.storage.format import opened, read_batches, read_header
 from tests.real.cluster import Server, until
 from tests.real.older import Older
 from tests.real.test_full_sync import after_rounds
@@ -32,6 +35,17 @@ def write(*servers) -> None:
         for j in range(20):
             s("SET", f"{i}:{j}", j), s("RPUSH", "l", f"{i}:{j}"), s("INCRBY", "n", j)
             s("HSET", "h", i, j), s("SADD", "s", i, j), s("ZADD", "z", j, i), s("DEL", f"{i}:7")
+
+
+def forms(of) -> set[bool]:
+    """Of the operations in its log: have they the shorter form?"""
+    found = set()
+    for path in of.data_dir.glob("segment-*.log"):
+        with opened(path) as fd:
+            for batch, _, _ in read_batches(fd, read_header(fd).size, os.fstat(fd).st_size):
+                found |= {bool(op.compact) for run in ops.Batch.FromString(batch).runs
+                          for op in run.ops}
+    return found
 
 
 def same(old, *servers) -> None:
@@ -69,6 +83,7 @@ def test_what_is_written_goes_both_ways_and_nothing_else_does(mixed):
     same(old, a, b)
     assert old("GET", "n") == a("GET", "n") and old("GET", "script:50") == b"50"
     assert old.refused == [] and members(a) == members(b) == {}
+    assert forms(a) == forms(b) == {False}
     # of each it was told who they are, and since then only operations
     assert old.heard and not any(b"members" in batch for batch in old.heard)
 
@@ -128,6 +143,9 @@ def test_once_it_is_upgraded_what_waited_comes(mixed):
         assert a("FUNCTION", "LOAD", LIBRARY) == b"l"
         until(lambda: len({s("CRDT.DIGEST") for s in (a, b, new)}) == 1)
         assert new("FCALL", "f", 0) == b"x" and new("GET", "n") == a("GET", "n")
+        for s in (a, b, new):           # and from now on effects have the shorter form
+            until(lambda s=s: s("INCR", "n") and True in forms(s))
+        until(lambda: len({s("CRDT.DIGEST") for s in (a, b, new)}) == 1)
     finally:
         new.dispose()
 

@@ -14,7 +14,7 @@ import pytest
 from crdtredis._core import ReceiveStatus, Replica, batch_ranges, probe_make
 from crdtredis.clocks import Actor
 from crdtredis.replication.peer import RefusedOps
-from crdtredis.replication.service import Service
+from crdtredis.replication.service import COMPACT_SINCE, PATCHES_SINCE, Service
 from crdtredis.replication.sessions import InboundSessions
 from crdtredis.replication.waiters import Waiter
 from crdtredis.replication.wire import (CONTENT_TYPE, SPEAKS, declarations, decode, encode, entries,
@@ -170,14 +170,16 @@ def test_who_knows_patches():
 
     registry = SimpleNamespace(peers=[peer("a", 0, "self")], members=SimpleNamespace(own="a"))
     sessions = SimpleNamespace(by_replica={}, older_than=lambda version: "")
-    knows = partial(Service.knows_patches, SimpleNamespace(
-        registry=registry, sessions=sessions, members_there=lambda: {"a", "b"}))
+    service = SimpleNamespace(registry=registry, sessions=sessions,
+                              members_there=lambda: {"a", "b"})
+    service.all_speak = partial(Service.all_speak, service)
+    knows = partial(Service.knows_patches, service)
     assert (knows(False), knows(True)) == (False, True)
     registry.peers.append(peer("b", SPEAKS))
     assert (knows(False), knows(True)) == (True, True)
     registry.peers.append(peer("", 0, "connecting"))
     assert (knows(False), knows(True)) == (False, True)
-    registry.peers[1:] = [peer("b", SPEAKS - 1)]
+    registry.peers[1:] = [peer("b", PATCHES_SINCE - 1)]
     assert (knows(False), knows(True)) == (False, False)
     registry.peers[1:] = []
     sessions.by_replica["b"] = SimpleNamespace(replica="b", speaks=SPEAKS)
@@ -198,6 +200,27 @@ def test_of_one_that_only_calls_the_log_is_kept_for_what_it_lacks():
         "b": {1: 7}, "c": {1: 6}, "http://x": {}}
     assert logged({"b": {1: 5}}, {"b": {1: 7}}) == {"b": {1: 5}}
     assert logged({"b": {}}, {}) == {"b": {}}
+
+
+def test_who_knows_the_shorter_form_of_effects():
+    """All whom one may send an op to, whatever this replica began with."""
+    b = SimpleNamespace(replica="b", url="http://x", speaks=SPEAKS, state="up")
+    sessions = SimpleNamespace(by_replica={}, older_than=lambda version: "")
+    service = SimpleNamespace(registry=SimpleNamespace(peers=[], members=SimpleNamespace(own="a")),
+                              sessions=sessions, members_there=lambda: {"a"})
+    service.all_speak = partial(Service.all_speak, service)
+    knows = partial(Service.knows_compact, service)
+    assert knows()                                      # there is nobody else
+    service.registry.peers.append(b)
+    assert knows()
+    b.speaks = COMPACT_SINCE - 1
+    assert not knows()
+    b.speaks = 0                                        # it was never met
+    assert not knows()
+    sessions.by_replica["b"] = SimpleNamespace(replica="b", speaks=COMPACT_SINCE)
+    assert knows()
+    sessions.older_than = lambda version: "c" if version > COMPACT_SINCE - 1 else ""
+    assert not knows()
 
 
 # ---- what is refused -----------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from crdtredis.replication import crdtredis_pb2 as pb
+from tests.core.compact import effects_of
 from tests.core import hyperloglog
 from tests.core.model import is_whole, number, number_text, sum_of
 from tests.simulation.oracle_groups import GROUPS, Act, Bytes, packed
@@ -80,7 +81,7 @@ class Ops:
                 deps = self.deps.get(actor, {}) | {self.names[d.actor]: d.seq for d in op.deps}
                 self.deps[actor] = deps
                 self.ops[actor, op.seq] = Op((actor, op.seq), op.stamp, deps | {actor: op.seq - 1},
-                                             list(op.effects))
+                                             effects_of(op, run.actor))
 
     def clock(self) -> dict:
         out: dict = {}
@@ -88,14 +89,14 @@ class Ops:
             out[actor] = max(out.get(actor, 0), seq)
         return out
 
-    def place(self, op: Op, effect) -> bytes | tuple:
+    def place(self, op: Op, i: int, effect) -> bytes | tuple:
         """Where in its collection an effect on one member acts: a list position as something that
         sorts, else the name."""
         if effect.type != pb.LIST:
             return effect.name
-        known = (op.dot, effect.name)
+        known = (op.dot, i, effect.name)
         if known not in self.positions:
-            self.positions[known] = position(effect.name, op.dot, self.names)
+            self.positions[known] = position(effect.name, op.dot, self.names, i)
         return self.positions[known]
 
 
@@ -138,30 +139,36 @@ def unzigzag(v):
     return v >> 1 ^ -(v & 1)
 
 
-def position(data: bytes, dot: tuple, names: dict) -> tuple:
+def position(data: bytes, dot: tuple, names: dict, place: int = 0) -> tuple:
     """The steps of a list position, given in the op `dot`, as tuples that sort as the kernel must
     sort them: by major, the dot of the run, offset, own dot. A dot there is ((replica, epoch), seq,
-    effect index); `names` tells actors by their ids."""
+    effect index); `names` tells actors by their ids. place: of the effect in its op."""
     at, steps = 0, []
 
-    def read_dot(actor):
+    def read_dot(actor, index=None):
         nonlocal at
         if actor is None:
             actor, at = names[int.from_bytes(data[at:at + 8], "little")], at + 8
         seq, at = read_varint(data, at)
-        index, at = read_varint(data, at)
+        if index is None:
+            index, at = read_varint(data, at)
         return actor, seq, index
 
     while at < len(data):
         flags, at = data[at], at + 1
-        major, at = read_varint(data, at)
+        major = 0
+        if not flags & 16:
+            major, at = read_varint(data, at)
         offset, at = read_varint(data, at)
         if flags & 1:
-            index, at = read_varint(data, at)
+            index = place
+            if not flags & 64:
+                index, at = read_varint(data, at)
             own = (*dot, index)
         else:
-            own = read_dot(None)
-        run = own if flags & 2 else read_dot(own[0] if flags & 4 else None)
+            own = read_dot(dot[0] if flags & 8 else None, 0 if flags & 64 else None)
+        run = own if flags & 2 else read_dot(own[0] if flags & 4 else None,
+                                             0 if flags & 32 else None)
         steps.append((unzigzag(major), run, unzigzag(offset), own))
     return tuple(steps)
 
@@ -275,7 +282,7 @@ def told(found: Ops, now: int = 0) -> dict[tuple[int, bytes], Told]:
                         head.setdefault((pb.STREAM_HEAD, ADDED), []).append(
                             (op, i, "add", (total(e) - sums.get(run, 0), None, False)))
                         sums[run] = total(e)
-                place = (e.type, found.place(op, e))
+                place = (e.type, found.place(op, i, e))
                 acts = values.setdefault(at, {}).setdefault(place, [])
                 if e.kind == pb.ASSIGN:
                     acts.append((op, i, "write", (op.stamp, op.dot[0], Rooted.of(e.value, op, i)

@@ -160,7 +160,8 @@ class Node:
         self.replica.now = self.now()
         self.replica.accepted = self.accepted
         self.replica.local_keys = self.patterns
-        self.replica.set_members(set(self.world.names), self.world.patches)
+        self.replica.set_members(set(self.world.names), self.world.patches,
+                                 self.world.forms.random() < 0.6)
         # (StateWriter, messages so far, records that stood before), while one is under way
         self.walk: tuple | None = None
         self.sync: Sync | None = None     # another's state that is to be joined here
@@ -543,6 +544,8 @@ class World:
         self.pack_dice = random.Random(f"packed {seed}")
         self.packs = self.pack_dice.choice([0, 0.02, 0.3])           # of the steps of each node
         self.evictions = self.evict_dice.choice([0, 0, 0.01, 0.1])   # of the steps of each node
+        # of a process that makes effects in the shorter form, beside others that do not
+        self.forms = random.Random(f"forms {seed}")
         # strings are changed by patches; else by SETs, as beside an older version
         self.patches = random.Random(f"patches {seed}").random() < 0.9
         self.mended = 0

@@ -639,6 +639,11 @@ FAULTS = [
     Fault("patches: a replica of an older version gets them",
           PEERS + "service.py",
           "replication/test_links.py::test_who_knows_patches",
-          "        return there <= met and not self.sessions.older_than(PATCHES_SINCE)\n",
+          "        return self.all_speak(PATCHES_SINCE)\n",
           "        return True\n"),
+    Fault("compact: a replica of an older version gets effects in the shorter form",
+          PEERS + "service.py",
+          "replication/test_links.py::test_who_knows_the_shorter_form_of_effects",
+          "        return self.all_speak(COMPACT_SINCE)\n",
+          "        return self.all_speak(PATCHES_SINCE)\n"),
 ]
