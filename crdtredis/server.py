@@ -420,6 +420,7 @@ class Server:
             self._starting.start()
             if not self.config.peer_urls and not self.replica.system_hash(MEMBERS):
                 self.executor.give(Mode.ALL, [])        # there is nobody else
+                self.replica.set_members({self.replica.id}, True, True)
             else:
                 # there may be somebody of an older version: see knows_patches
                 self.replica.set_members(None, not self._logged)
