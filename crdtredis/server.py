@@ -407,6 +407,9 @@ class Server:
             while self._claiming is not None and self._claiming.is_alive():
                 self._claiming.join(0.01)
                 yield True
+            alone = not self.config.peer_urls and not self.replica.system_hash(MEMBERS)
+            if alone:                                   # there is nobody of an older version
+                self.replica.set_members({self.replica.id}, True, True)
             self._open_log()
             if self.executor.users.shared is not None:
                 self._close_clients(self.shared_users.begin_serving())
@@ -418,9 +421,8 @@ class Server:
                                               daemon=True)
             self._stops.append(self._starting.join)
             self._starting.start()
-            if not self.config.peer_urls and not self.replica.system_hash(MEMBERS):
+            if alone:
                 self.executor.give(Mode.ALL, [])        # there is nobody else
-                self.replica.set_members({self.replica.id}, True, True)
             else:
                 # there may be somebody of an older version: see knows_patches
                 self.replica.set_members(None, not self._logged)
@@ -495,6 +497,7 @@ class Server:
         claim = None if self.identity.stored else lambda: store_identity(self.folder, self.identity)
         self.log = SegmentLog(self.folder, self.replica.id, self._describe, position=found.position,
                               unsynced=found.unsynced, unapplied=found.unapplied, claim=claim,
+                              may_shorten=lambda: self.replica.makes_compact,
                               policy=config.appendfsync, max_segment_size=config.max_segment_size,
                               writer=self.writer)
         self._stops.append(self._close_log)

@@ -516,6 +516,11 @@ cdef class Replica:
         """Has free memory given back to the system, step by step."""
         pages_purge(mem_used())
 
+    @property
+    def makes_compact(self):
+        """Have the effects of ops that are begun from now on the shorter form? See set_members."""
+        return bool(self.k.inbox.forms.compacts)
+
     # ---- strings that are changed in place -------------------------------------------------------
 
     def set_members(self, names, bint know_patches=True, bint know_compact=False):

@@ -34,6 +34,7 @@ cdef class SegmentWriter:
     cdef int64_t durable    # of these, known to be on disk; changed by whoever called fdatasync
     cdef int64_t limit      # bytes from which on the segment wants a successor
     cdef int policy
+    cdef public bint short  # its records may have the shorter form (core/record.pxi)
     # the failure that closed the file
     cdef int state
     cdef int error          # errno

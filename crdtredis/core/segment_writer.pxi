@@ -64,7 +64,7 @@ cdef class SegmentWriter:
     cdef int append(self, Span record, Span rest, int more) noexcept nogil:
         cdef char[RECORD_HEAD + SHORT_MOST] room
         cdef size_t n
-        if rest.n == 0 and record.n <= SHORT_MOST:
+        if self.short and rest.n == 0 and record.n <= SHORT_MOST:
             n = record_shorten(record, room)
             if n:
                 record = span(room, n)

@@ -450,7 +450,7 @@ def mend(f: Finding, findings: list[Finding], replica_id: str,
     follows = ((before.number, before.used or before.size) if before
                else (f.number - 1, 0) if f.number > 1 else None)    # that one was removed
     lost = Header(replica_id, f.number, 0, (), {}, follows,
-                  ceiling=after.header.ceiling if after and after.header else None)
+                  ceiling=after.header.ceiling if after and after.header else None, short=True)
     header = dataclasses.replace(f.header or lost, actors=tuple(actors), repaired=True)
     kept = sound = 0
 

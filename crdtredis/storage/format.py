@@ -36,7 +36,9 @@ A segment:
                                 before and this one's records stands a stage (below). `clock` is the
                                 one behind it, `before` the one before it. Left out where there is
                                 none. Such a header has format 2, for a program that passed over
-                                this would lack the stage's operations
+                                this would lack the stage's operations. A segment in which records
+                                may have the shorter form has format 3, with `joined` or without: a
+                                program that does not know them would take them for a torn end
     record ...                  one or more per loop iteration; the payload is an encoded Batch
                                 (proto/crdtredis.proto). One without payload is a mark: all earlier
                                 segments are on disk
@@ -132,6 +134,7 @@ from crdtredis.clocks import Actor, Clock
 MAGIC = b"CRDTSEG1"
 FORMAT = 1
 FORMAT_JOINED = 2                       # of a header that names a stage
+FORMAT_SHORT = 3                        # of a segment that may hold short records
 READ_SIZE = 4 << 20                     # bytes read at once
 HEADER_MOST = 64 << 20                  # bytes of a header record: 65535 actors fit several times
 SEGMENT_NAME = re.compile(r"segment-(\d{16})\.log")
@@ -175,6 +178,7 @@ class Header:
     ceiling: Clock | None = None        # None: unknown
     unsynced: LogPosition | None = None
     joined: Joined | None = None
+    short: bool = False                 # records may have the shorter form
     # bytes of magic and header record: where the first record begins
     size: int = 0
 
@@ -189,9 +193,10 @@ def segment_numbers(folder: Path) -> list[int]:
 
 
 def encode_header(h: Header) -> bytes:
-    fields = {"format": FORMAT_JOINED if h.joined else FORMAT, "replica": h.replica,
-              "number": h.number, "created_ms": h.created_ms, "actors": [list(a) for a in h.actors],
-              "clock": as_json(h.clock), "follows": h.follows}
+    fields = {"format": FORMAT_SHORT if h.short else FORMAT_JOINED if h.joined else FORMAT,
+              "replica": h.replica, "number": h.number, "created_ms": h.created_ms,
+              "actors": [list(a) for a in h.actors], "clock": as_json(h.clock),
+              "follows": h.follows}
     if h.ceiling != h.clock:
         fields["ceiling"] = None if h.ceiling is None else as_json(h.ceiling)
     if h.repaired:
@@ -269,9 +274,11 @@ def read_header(fd: int, brief: bool = False) -> Header:
     try:
         j = orjson.loads(payload)
         joined = j.get("joined")
+        short = j["format"] == FORMAT_SHORT
         expected = FORMAT_JOINED if joined else FORMAT
-        if j["format"] != expected:
-            raise FormatError(8, f"format {j['format']}, this program reads format {expected}")
+        if not short and j["format"] != expected:
+            raise FormatError(8, f"format {j['format']}, this program reads formats {expected} "
+                                 f"and {FORMAT_SHORT}")
         if j.get("group", 0) != 0:
             raise FormatError(8, f"of replication group {j['group']}, this program knows only 0")
         if brief:
@@ -285,7 +292,7 @@ def read_header(fd: int, brief: bool = False) -> Header:
         actors = tuple((int(a), str(r), int(e)) for a, r, e in j["actors"])
         return Header(j["replica"], j["number"], j["created_ms"], actors, clock,
                       as_position(j["follows"]), repaired, ceiling,
-                      as_position(j.get("unsynced")), joined or None, size)
+                      as_position(j.get("unsynced")), joined or None, short, size)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
         raise FormatError(8, f"the header is not what the format says: {e!r}") from None
 

@@ -43,21 +43,21 @@ descriptor. tick() looks, and writes the file again.
 """
 from __future__ import annotations
 
+import dataclasses
 import errno
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from crdtredis._core import SegmentWriter, record, reserve, write_back
 from crdtredis.clocks import Actor, Clock, join, lacking
 from crdtredis.storage.chain import ChainError, header_of, read_chain
 from crdtredis.storage.format import (FormatError, Header, Joined, LogPosition, encode_header,
-                                      opened, read_at, read_batches, segment_numbers,
-                                      segment_path, sync_directory)
+                                      opened, read_at, read_batches, read_header,
+                                      segment_numbers, segment_path, sync_directory)
 
 POLICIES = {"no": 0, "everysec": 1, "always": 2}      # as enum LogPolicy in core/segment_writer.pxd
 ALWAYS = POLICIES["always"]
@@ -72,7 +72,7 @@ MARK = record(b"")                                      # see format.py
 log = logging.getLogger("crdtredis.storage")
 
 
-@dataclass
+@dataclasses.dataclass
 class ClosedSegment:
     """A segment that has a successor and may not be durable yet."""
     fd: int
@@ -99,7 +99,7 @@ class Pin:
         self.position = position
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class LogStatus:
     failure: str | None                 # why writes are refused; None: all is well
     missing: str | None                 # a closed segment that somebody removed
@@ -118,13 +118,15 @@ class SegmentLog:
 
     describe: () -> (actors, clock) of the replica, for headers: exactly what has been appended so
     far, which is true between iterations. unsynced, unapplied: as recovery found them. claim: what
-    must be done before anything is written; OSError while it cannot be. Methods are for the engine
+    must be done before anything is written; OSError while it cannot be. may_shorten: may the next
+    segment hold short records (format.py)? Behind one that does all do. Methods are for the engine
     thread unless they say otherwise. The writer is the engine's part. """
 
     def __init__(self, folder: Path, replica_id: str,
                  describe: Callable[[], tuple[Iterable[Actor], Clock]], *,
                  position: LogPosition | None = None, unsynced: LogPosition | None = None,
                  unapplied: Clock | None = None, claim: Callable[[], None] | None = None,
+                 may_shorten: Callable[[], bool] = lambda: False,
                  policy: str = "everysec", max_segment_size: int = 64 << 20,
                  wall_ms: Callable[[], int] | None = None,
                  writer: SegmentWriter | None = None) -> None:
@@ -134,6 +136,7 @@ class SegmentLog:
         self._describe = describe
         self._unapplied = unapplied or {}  # ops in a repaired log's segments that are not applied
         self._claim = claim
+        self._may_shorten = may_shorten
         self._policy = policy
         self._most = max_segment_size
         self._wall_ms = wall_ms or (lambda: time.time_ns() // 1_000_000)
@@ -496,6 +499,7 @@ class SegmentLog:
         number, size = position
         self._loose = unsynced
         fd = os.open(segment_path(self._folder, number), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        self.writer.short = read_header(fd, brief=True).short
         self.writer.attach(fd, number, size, 0, self._limit(size), POLICIES[self._policy])
         self._unmarked = unsynced is not None
         self.sync(all_policies=True)
@@ -541,6 +545,7 @@ class SegmentLog:
 
     def _write_new(self, header: Header, durable: bool,
                    copy: Callable[[int], None] = lambda fd: None) -> tuple[int, int]:
+        header = dataclasses.replace(header, short=self.writer.short or self._may_shorten())
 
         def fill(fd: int) -> None:
             write_all(fd, encode_header(header))
@@ -552,6 +557,7 @@ class SegmentLog:
             # It may have its name, but perhaps not on disk.
             segment_path(self._folder, header.number).unlink(missing_ok=True)
             raise
+        self.writer.short = header.short        # of the next that it is attached to
         return fd, os.fstat(fd).st_size
 
     def _succeed(self) -> None:

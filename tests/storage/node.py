@@ -1,4 +1,5 @@
 """A replica with its log on a real disk, run by hand: what the engine does, without the engine."""
+import os
 import random
 from pathlib import Path
 
@@ -7,15 +8,23 @@ from crdtredis.storage.recovery import recover
 from crdtredis.storage.segments import SegmentLog
 
 
+NOW = 1_700_000_000_000             # ms
+
+
 class Node:
+    # does it write effects and records of the shorter form?
+    short = "SHORT_RECORDS" in os.environ
+
     def __init__(self, folder: Path, epoch: int = 1, replica_id: str = "a", **settings) -> None:
         self.folder = folder
         self.replica = Replica(replica_id, epoch, seed=epoch)
         self.recovered = recover(folder, replica_id, self.replica)
-        self.replica.now = 1_000_000 + epoch
+        self.replica.now = NOW + epoch
+        self.replica.set_members({replica_id}, True, self.short)
         self.log = SegmentLog(folder, replica_id, self.describe, position=self.recovered.position,
                               unsynced=self.recovered.unsynced,
-                              unapplied=self.recovered.unapplied, wall_ms=lambda: 7, **settings)
+                              unapplied=self.recovered.unapplied, wall_ms=lambda: 7,
+                              may_shorten=lambda: self.replica.makes_compact, **settings)
         self.ends = []                  # (segment number, end) after each loop iteration
 
     def describe(self):

@@ -18,6 +18,8 @@ from crdtredis.storage.reader import LogReader
 from crdtredis.storage.recovery import RecoveryError, recover
 from tests.storage.node import Node
 
+pytestmark = pytest.mark.usefixtures("form")
+
 
 @pytest.fixture
 def node(tmp_path):
@@ -314,7 +316,7 @@ def test_repair_puts_an_op_without_effect_in_its_place(refused, capsys):
     assert probe_get(replica, 0, b"after") == b"4" and probe_get(replica, 0, b"k") is None
     # a peer that is served from this log takes all of it, and both are equal
     peer = Replica("b", 1)
-    peer.now = 1 << 40
+    peer.now = 1 << 41
     size = segment_path(refused.folder, 1).stat().st_size
     for batch in LogReader(refused.folder, lambda: (1, size)).since({}):
         peer.receive(batch)

@@ -10,14 +10,23 @@ golden/0.1.0-full-sync.tar.gz is of a replica b that was killed behind a checkpo
 did, and took in a's state: a segment of format 2 names the stage, and behind it stands what b wrote
 then. Checkpoint, stage and both segments hold the system's database: libraries of functions, some
 replaced and deleted, and members.
+
+golden/0.1.0-short.tar.gz is of a replica a that had no peers at first, saved, was killed, and then
+wrote beside a replica b: a segment of format 3 with effects and records of the shorter form, of
+every kind but CLEAR, on shared keys and on such as stay at home.
 """
 import json
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from crdtredis._core import records_join
+from crdtredis.replication import crdtredis_pb2 as pb
 from crdtredis.storage.chain import read_chain
+from crdtredis.storage.format import opened, read_header
+from tests.core.compact import effects_of
 from tests.real.test_members import members
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.tar.gz"))
@@ -66,6 +75,28 @@ def test_what_the_second_one_consists_of(tmp_path):
     for file in ("checkpoint-*", "stage-*", "segment-*1.log", "segment-*2.log"):
         (path,) = tmp_path.glob("data/" + file)
         assert b"functions" in path.read_bytes(), path
+
+
+def test_what_the_third_one_consists_of(tmp_path):
+    with tarfile.open(GOLDEN[0].with_name("0.1.0-short.tar.gz")) as tar:
+        tar.extractall(tmp_path, filter="data")
+    (path,) = tmp_path.glob("data/segment-*")
+    data, forms, kinds = path.read_bytes(), Counter(), set()
+    with opened(path) as fd:
+        header = read_header(fd)
+    assert header.short and b'"format":3' in data
+    at = header.size
+    while at < len(data):
+        short = data[at + 3] >> 4 == 15
+        batch, at, *_ = records_join(data, at, 1)
+        for run in pb.Batch.FromString(batch).runs:
+            for op in run.ops:
+                forms[short, bool(op.compact)] += 1
+                kinds |= {(e.kind, e.type) for e in effects_of(op, run.actor)}
+    # also such as were written before the other was met
+    assert forms[True, True] > 1500 and forms[False, True] > 200 and forms[False, False] > 200
+    assert forms[True, False] == 0
+    assert {k for k, _ in kinds} == set(pb.Kind.values()) - {pb.CLEAR} and len(kinds) == 16
 
 
 @pytest.mark.parametrize("checkpoints", [True, False], ids=["checkpoint", "log alone"])

@@ -19,6 +19,8 @@ from crdtredis.storage.recovery import RecoveryError, recover
 from tests.storage.faults import KILL, Disk
 from tests.storage.node import Node
 
+pytestmark = pytest.mark.usefixtures("form")
+
 # Writes iterations, syncs and rotates as its seed says; tells after each step what there is and
 # what must not be lost any more.
 WRITER = textwrap.dedent("""

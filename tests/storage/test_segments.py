@@ -8,11 +8,13 @@ import textwrap
 
 import pytest
 
-from crdtredis._core import Replica
+from crdtredis._core import Replica, records_join
 from crdtredis.storage import segments
 from crdtredis.storage.format import read_header, segment_numbers, segment_path
 from crdtredis.storage.recovery import recover
 from tests.storage.node import Node
+
+pytestmark = pytest.mark.usefixtures("form")
 
 
 def recovered(folder):
@@ -43,6 +45,52 @@ def test_a_full_segment_gets_a_successor_whose_header_tells_clock_actors_and_pla
             == ("a", 2, 7, ((actor, "a", 1),), {actor: len(node.ends)}))
     assert h.follows == (1, segment_path(tmp_path, 1).stat().st_size) and h.follows[1] > before
     node.close()
+
+
+def forms(folder, number):
+    """{whether short} of the records that a segment holds."""
+    path, h = segment_path(folder, number), header(folder, number)
+    data, at, found = path.read_bytes(), h.size, set()
+    while at < len(data):
+        if data[at:at + 8] != segments.MARK:
+            found.add(data[at + 3] >> 4 == 15)
+        at = records_join(data, at, 1)[1]
+    return found
+
+
+def test_short_records_stand_only_where_the_header_says_so(tmp_path, form):
+    """An older version refuses such a header; the records it would take for a torn end."""
+    node = Node(tmp_path)
+    node.fill(3)
+    node.replica.set_members({"a"}, True, True)         # from now on all know it
+    node.fill(10)
+    node.log._succeed()
+    node.fill(10)
+    node.close()
+    if form == "longer":
+        assert forms(tmp_path, 1) == {False}
+    assert forms(tmp_path, 2) == {True}
+    for number, short in (1, form == "short"), (2, True):
+        assert header(tmp_path, number).short == short
+        assert (b'"format":3' in segment_path(tmp_path, number).read_bytes()) == short
+    assert recovered(tmp_path).digest() == node.digest()
+
+
+def test_what_is_behind_short_records_may_be_so_too(tmp_path, form):
+    """Records may have to be written again in a later segment, as they are."""
+    for epoch in (1, 2):
+        node = Node(tmp_path, epoch=epoch)
+        node.fill(10)
+        node.log._may_shorten = lambda: False
+        node.replica.set_members({"a"}, True, False)
+        node.log._succeed()
+        node.fill(10)
+        node.close()
+        if form == "short":
+            assert header(tmp_path, epoch + 1).short
+            assert (True in forms(tmp_path, epoch)) == (epoch == 1)
+        Node.short = False
+    assert recovered(tmp_path).digest() == node.digest()
 
 
 def test_the_thread_makes_former_segments_and_the_open_one_durable_and_closes_the_former(
