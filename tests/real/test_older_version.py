@@ -48,6 +48,15 @@ def forms(of) -> set[bool]:
     return found
 
 
+def shortened(of) -> set[bool]:
+    """Of its segments: may they hold short records?"""
+    found = set()
+    for path in of.data_dir.glob("segment-*.log"):
+        with opened(path) as fd:
+            found.add(read_header(fd).short)
+    return found
+
+
 def same(old, *servers) -> None:
     until(lambda: {s("CRDT.DIGEST") for s in servers} == {old.digest()})
 
@@ -57,8 +66,8 @@ def mixed(server, older):                                                       
     """(a, b, old): a and b call each other and old, which has what they wrote, and they have what
     it wrote."""
     old = older()
-    a = server("a", old)
-    b = server("b", a, old)
+    a = server("a", old, max_segment_size="1mb")
+    b = server("b", a, old, max_segment_size="1mb")
     until(lambda: up(a) >= {"old"} and up(b) == {"a", "old"})
     until(lambda: up(a) == {"b", "old"})
     write(a, b, old)
@@ -135,7 +144,7 @@ def test_once_it_is_upgraded_what_waited_comes(mixed):
     old.exchange(a), old.exchange(b)
     old.stop()
     assert members(a) == {}
-    new = Server("old", [a.address, b.address], **QUICK)
+    new = Server("old", [a.address, b.address], **QUICK, max_segment_size="1mb")
     new.http_port = old.port
     new.start()
     try:
@@ -145,7 +154,16 @@ def test_once_it_is_upgraded_what_waited_comes(mixed):
         assert new("FCALL", "f", 0) == b"x" and new("GET", "n") == a("GET", "n")
         for s in (a, b, new):           # and from now on effects have the shorter form
             until(lambda s=s: s("INCR", "n") and True in forms(s))
+            assert shortened(s) == {False}
+        for s in (a, b, new):           # and records in the next segment
+            with s.connect() as c:
+                c("SET", "filler", bytes(1 << 20))
+            until(lambda s=s: s("INCR", "n") and shortened(s) == {False, True})
+            s("INCR", "n")
+            s.kill()
+            s.start()
         until(lambda: len({s("CRDT.DIGEST") for s in (a, b, new)}) == 1)
+        assert len({s("GET", "n") for s in (a, b, new)}) == 1
     finally:
         new.dispose()
 
