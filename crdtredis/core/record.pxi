@@ -22,8 +22,9 @@
 #     counter  of the stamp, below 64
 #
 # It says all that the longer one says, in 11 bytes less, and of one Batch there is one short form.
-# No payload is so long that its length looks like such a word. Whoever reads records is given
-# payloads, an encoded Batch each, whatever their form (record_take).
+# No payload is so long that its length looks like such a word. They stand only in segments whose
+# header says so (storage/format.py): an older version would take them for a torn end. Whoever reads
+# records is given payloads, an encoded Batch each, whatever their form (record_take).
 #
 # A record holds ops up to RECORD_FULL bytes, or one op. So what a reader must hold at once is
 # bounded by the largest op, and a loop iteration that made more is several records; after a crash
@@ -133,7 +134,7 @@ cdef size_t record_shorten(Span longer, char *out) noexcept nogil:
         return 0
     n = short_body(seq.v, x.s.n)
     n += 1 + varint_size(n)
-    if longer.n != RECORD_HEAD + 10 + varint_size(n + 9) + n:       # a number is longer than it need be
+    if longer.n != RECORD_HEAD + 10 + varint_size(n + 9) + n:   # a number is longer than need be
         return 0
     to = put_fixed64(out + RECORD_HEAD, actor.v)
     store32(to, <uint32_t>(ms >> SHORT_MS_BITS))

@@ -411,8 +411,9 @@ class Service:
 
     def knows_compact(self) -> bool:
         """Does every replica that there is, or may be, read the shorter form of effects
-        (core/compact.pxi)? From any thread."""
-        return self.all_speak(COMPACT_SINCE)
+        (core/compact.pxi)? Not before it is certain who is there: a peer may hand on what is
+        written here to one that this replica has not heard of. From any thread."""
+        return bool(self.members_there()) and self.all_speak(COMPACT_SINCE)
 
     def all_speak(self, version: int) -> bool:
         """Has every replica that there is, or may be, been met, and does it speak this version of

@@ -199,7 +199,9 @@ def check_checkpoints(folder: Path, replica_id: str, epoch: int, repair: bool) -
             found = open_checkpoint(folder, number, replica_id)
             for _ in verify(found):
                 pass
-            for _ in take_state(found, replica_for(replica_id, epoch)):
+            replica = replica_for(replica_id, epoch)
+            replica.recovering = True           # keys that stay at home come from nowhere else
+            for _ in take_state(found, replica):
                 pass
             print(f"{path.name}: sound, {found.size} bytes, segment {found.position[0]} from "
                   f"offset {found.position[1]} on follows")

@@ -221,6 +221,11 @@ def test_who_knows_the_shorter_form_of_effects():
     assert knows()
     sessions.older_than = lambda version: "c" if version > COMPACT_SINCE - 1 else ""
     assert not knows()
+    sessions.older_than = lambda version: ""
+    service.members_there = lambda: {"a", "b", "c"}     # it is b's peer
+    assert not knows()
+    service.members_there = set                         # ... or may be
+    assert not knows()
 
 
 # ---- what is refused -----------------------------------------------------------------------------

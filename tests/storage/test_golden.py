@@ -24,6 +24,7 @@ import pytest
 
 from crdtredis._core import records_join
 from crdtredis.replication import crdtredis_pb2 as pb
+from crdtredis.storage import check
 from crdtredis.storage.chain import read_chain
 from crdtredis.storage.format import opened, read_header
 from tests.core.compact import effects_of
@@ -97,6 +98,17 @@ def test_what_the_third_one_consists_of(tmp_path):
     assert forms[True, True] > 1500 and forms[False, True] > 200 and forms[False, False] > 200
     assert forms[True, False] == 0
     assert {k for k, _ in kinds} == set(pb.Kind.values()) - {pb.CLEAR} and len(kinds) == 16
+
+
+@pytest.mark.parametrize("archive", GOLDEN, ids=lambda p: p.name)
+def test_nothing_is_wrong_with_it(archive, tmp_path, capsys):
+    """Nor with a checkpoint that has keys which stay at home: a repair would set it aside."""
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path, filter="data")
+    before = sorted(p.name for p in (tmp_path / "data").iterdir() if p.name != "LOCK")
+    assert check.main(str(tmp_path / "data"), True) == 0
+    assert "DAMAGED" not in capsys.readouterr().out
+    assert sorted(p.name for p in (tmp_path / "data").iterdir() if p.name != "LOCK") == before
 
 
 @pytest.mark.parametrize("checkpoints", [True, False], ids=["checkpoint", "log alone"])
