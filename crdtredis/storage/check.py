@@ -448,11 +448,12 @@ def mend(f: Finding, findings: list[Finding], replica_id: str,
     before = next((x for x in reversed(findings) if x.number < f.number and not x.void), None)
     after = next((x for x in findings if x.number > f.number and not x.void), None)
     # Of a lost header's clocks this is left: nothing that stands before this segment is beyond what
-    # stands before the next.
+    # stands before the next. And behind short records all segments may hold such.
     follows = ((before.number, before.used or before.size) if before
                else (f.number - 1, 0) if f.number > 1 else None)    # that one was removed
     lost = Header(replica_id, f.number, 0, (), {}, follows,
-                  ceiling=after.header.ceiling if after and after.header else None, short=True)
+                  ceiling=after.header.ceiling if after and after.header else None,
+                  short=after.header.short if after and after.header else True)
     header = dataclasses.replace(f.header or lost, actors=tuple(actors), repaired=True)
     kept = sound = 0
 

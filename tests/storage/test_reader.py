@@ -221,7 +221,7 @@ def test_nor_is_one_that_an_older_version_began_so(node):
         assert other.digest() == node.digest()
 
 
-def test_nor_is_one_whose_header_a_repair_rebuilt(tmp_path):
+def test_nor_is_one_whose_header_a_repair_rebuilt(tmp_path, form):
     take_identity(tmp_path, "a", 1)
     first = Node(tmp_path, max_segment_size=1500)
     made(first, 100)
@@ -232,7 +232,8 @@ def test_nor_is_one_whose_header_a_repair_rebuilt(tmp_path):
     assert check.main(str(tmp_path), True) == 0
     # what is left of the lost ceilings: that of the next header, which is no lower
     later = header_of(segment_path(tmp_path, 4), 4, "a").ceiling
-    assert later and header_of(segment_path(tmp_path, 3), 3, "a").ceiling == later
+    rebuilt = header_of(segment_path(tmp_path, 3), 3, "a")
+    assert later and rebuilt.ceiling == later and rebuilt.short == (form == "short")
     again = Node(tmp_path, epoch=2, max_segment_size=1500)
     again.made = first.made
     everybody_gets_everything(again)
