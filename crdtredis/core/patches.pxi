@@ -186,7 +186,8 @@ cdef int patch_is_sound(const Effect *x) noexcept nogil:
     """An APPEND has its maker's length in run_seq; other changes have there the first bit, and in
     run_index how many bits at the end are not theirs. Those are zero."""
     cdef const uint8_t *p = <const uint8_t*>x.value.p
-    cdef uint8_t first = <uint8_t>(0xff >> (x.run_seq & 7)), last = <uint8_t>(0xff << x.run_index)
+    cdef uint8_t first = <uint8_t>(0xff >> (x.run_seq & 7))
+    cdef uint8_t last = <uint8_t>(0xff << (x.run_index & 7))
     if (x.type != T_STRING or x.name.n or x.value.n == 0 or x.observed.n or x.stamp
             or x.total.whole or x.total.fraction.n or x.total.exact.n or x.shown.n or x.context
             or x.wide or (x.actor == 0) != (x.deadline == 0) or x.deadline >> SEQ_BITS):

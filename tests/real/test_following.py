@@ -255,7 +255,7 @@ def test_a_follower_that_takes_nothing_pins_nothing(server, follower):
     assert reply.status == 200 and reply.headers["X-Follow"] == "1"
     w.write(20)
     with a.connect() as c:
-        for _ in range(10):             # more than it may be behind
+        for _ in range(13):             # more than it may be behind
             c.pipeline([("SET", f"k:{i}", os.urandom(500_000)) for i in range(20)])
     field = re.compile(rb"log_first_segment:(\d+)")
     until(lambda: a("SAVE") and int(field.search(a("INFO", "persistence"))[1]) > 20)
