@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -402,9 +403,18 @@ PEER_MOST = 300                         # characters: a host's name has 253 at m
 def is_peer(text: str) -> bool:
     if len(text) > PEER_MOST:
         return False
-    match = re.fullmatch(r"(?:https?://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})/?",
+    match = re.fullmatch(r"(?:https?://)?(?:\[([0-9A-Fa-f:.]+)\]|[A-Za-z0-9._-]+):([0-9]{1,5})/?",
                          text)
-    return bool(match) and 0 < int(match[1]) < 65536
+    return (bool(match) and 0 < int(match[2]) < 65536
+            and (match[1] is None or is_ipv6(match[1])))
+
+
+def is_ipv6(text: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET6, text)
+    except OSError:
+        return False
+    return True
 
 
 def is_pattern(text: str) -> bool:

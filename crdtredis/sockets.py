@@ -20,10 +20,10 @@ def resolve(address: str) -> list[str]:
         return list(dict.fromkeys(str(found[4][0])
                                   for found in socket.getaddrinfo(name, None,
                                                                   type=socket.SOCK_STREAM)))
-    except OSError as e:
+    except (OSError, UnicodeError) as e:        # UnicodeError: no name can be so
         if address.startswith("-"):
             return []
-        raise StartError(f"bind: {name} cannot be resolved: {e.strerror or e}",
+        raise StartError(f"bind: {name} cannot be resolved: {getattr(e, 'strerror', None) or e}",
                          EXIT_ADDRESS) from None
 
 

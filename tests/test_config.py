@@ -125,6 +125,8 @@ def test_loopback(address, is_it):
 
 @pytest.mark.parametrize("peer, good", [("a:1", True), ("http://a.b:8080", True),
                                         ("https://[::1]:8080/", True), ("[::1]:80", True),
+                                        ("[10.0.0.5]:80", False), ("[1.2.3]:80", False),
+                                        ("[::ffff:10.0.0.5]:80", True), ("[:::]:80", False),
                                         ("a", False), ("a:0", False), ("a:65536", False),
                                         ("ftp://a:1", False), ("a:1/path", False),
                                         ("a" * 253 + ":65535", True), ("a" * 300 + ":1", False)])

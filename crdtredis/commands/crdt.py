@@ -269,6 +269,8 @@ def peer(session, argv):
     sync = front(session)
     if what == b"ADD":
         if not is_peer(name):
+            if sync.take_back(name):
+                return OK
             raise CommandError(PEER_ADDRESS)
         scheme = "https" if info.setting(session.executor, "enable_tls", False) else "http"
         url = urlsplit((name if "://" in name else f"{scheme}://{name}").rstrip("/"))

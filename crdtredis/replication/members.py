@@ -70,7 +70,7 @@ class Members:
         if self.is_removed(replica):
             raise Refusal(proto.REMOVED,
                           f"{replica} was removed from the cluster (CRDT.PEER REMOVE): to take it "
-                          f"back, CRDT.PEER ADD its address at {self.own}")
+                          f"back, CRDT.PEER ADD its address, or its id, at {self.own}")
 
     def to_call(self) -> dict[str, str]:
         """{replica id: URL} of the others that can be called."""

@@ -306,6 +306,12 @@ class Peer:
     # ---- the task --------------------------------------------------------------------------------
 
     async def run(self) -> None:
+        try:
+            await self._run()
+        finally:
+            self._tell_outcome(False)
+
+    async def _run(self) -> None:
         await self._tail.want()
         while not self._runtime.stopping:
             if self.is_paused:
@@ -392,7 +398,7 @@ class Peer:
         """Is it up, if need be after one more attempt?"""
         if self.session:
             return True
-        if self.is_paused or self._state in APART:
+        if self.is_paused or self._state in APART or self not in self._registry.peers:
             return False
         if self._outcome is None:
             self._outcome = asyncio.get_running_loop().create_future()

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from crdtredis import clocks
 from crdtredis.clocks import Clock
+from crdtredis.members import Member
 from crdtredis.replication.local import OwnIdentity
 from crdtredis.replication.members import Members
 from crdtredis.replication.runtime import Runtime
@@ -49,6 +50,10 @@ class Registry:
         # a conversation has begun, or the first attempt has failed
         self.met: Callable[[], None] = lambda: None
         self.paused_all = False
+        # replicas that are paused by their id, for nobody can be called there
+        self.paused_ids: frozenset[str] = frozenset()
+        # {replica: the table when CRDT.PEER ADD named its id, which takes it back}: see Members
+        self.asked_for: Mapping[str, Mapping[str, Member]] = {}
         self.waiters = Waiters()
         self.arrivals = Waiters()           # for our own clock
         self._until: dict[asyncio.Future[None], Callable[[], bool]] = {}
@@ -57,7 +62,8 @@ class Registry:
     def cut_off(self, replica: str) -> bool:
         """Is replication with this replica paused? A caller nobody can place may be the paused peer
         that has not shaken hands yet."""
-        if self.paused_all or any(p.paused and p.replica == replica for p in self.peers):
+        if (self.paused_all or replica in self.paused_ids
+                or any(p.paused and p.replica == replica for p in self.peers)):
             return True
         unidentified = any(p.paused and not p.replica for p in self.peers)
         return unidentified and not any(p.replica == replica for p in self.peers)
@@ -186,7 +192,7 @@ class Registry:
                 p.refusal == proto.REMOVED and not self.members.is_removed(p.replica)
                 for p in self.peers):
             out.append("this replica was removed from the cluster (CRDT.PEER REMOVE): CRDT.PEER "
-                       "ADD its address at a member takes it back")
+                       "ADD its address, or its id, at a member takes it back")
         out += [f"operations of {p.replica} cannot be taken here: {p.error}"
                 for p in self.peers if p.cannot_take]
         return out

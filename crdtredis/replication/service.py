@@ -254,6 +254,7 @@ class Service:
                     served = await self._serve(self)
                 for url in self._urls:
                     self._begin(self._join(url))
+                self._call_members()
                 self.consumers.look()
             except BaseException as e:
                 started.set_exception(e)
@@ -366,6 +367,17 @@ class Service:
             raise ValueError(f"there is a peer {url} already")
         peer.asked_for = self.registry.members.table
         self._soon(peer.wanted.set)
+
+    def take_back(self, replica: str) -> bool:
+        """A removed replica, by its id, belongs to the cluster again, which it may never have been
+        called in. False: none is removed by that name."""
+        members = self.registry.members
+        if not members.is_removed(replica):
+            return False
+        with self._changing:
+            self.registry.asked_for = {**self.registry.asked_for, replica: members.table}
+        self.engine.soon(self.on_meeting)
+        return True
 
     def _join(self, url: str, member: str = "") -> Peer:
         peer = Peer(self.identity, self.tail, self.registry, self.runtime, url, member,
@@ -489,6 +501,9 @@ class Service:
                 out[removed_field(p.replica)] = removal(False, now_ms)
             else:
                 p.asked_for = None
+        for replica, asked in self.registry.asked_for.items():
+            if members.takes_back(asked, replica):
+                out[removed_field(replica)] = removal(False, now_ms)
         own = members.own_record(self._own_urls(up), now_ms) if up else None
         if own is not None:
             out[own_field(members.own)] = own
@@ -568,13 +583,19 @@ class Service:
         self._set_paused(name, False)
 
     def _set_paused(self, name: str, paused: bool) -> None:
+        ids = self.registry.paused_ids
         if name == "*":
             self.registry.paused_all = paused
             if not paused:
+                self.registry.paused_ids = frozenset()
                 for p in list(self.registry.peers):
                     p.paused = False
+        elif not any(p.replica == name for p in self.registry.peers) and (
+                name in self.sessions.by_replica or name in ids):
+            self.registry.paused_ids = ids | {name} if paused else ids - {name}
         else:
             peer = self.find(name)
+            self.registry.paused_ids = ids - {peer.replica}
             # all others stay paused, now one by one
             if not paused and self.registry.paused_all:
                 for p in list(self.registry.peers):
@@ -622,7 +643,12 @@ class Service:
         """done() in the engine thread, when the log here has all that the clock covers. Call what
         is returned when nobody waits any more, in any case."""
         arrival = Arrival(clock, done)
-        self._soon(self.registry.expect, arrival)
+
+        async def begin() -> None:
+            await self.tail.want()          # without peers nobody has asked for the clock yet
+            self.registry.expect(arrival)
+
+        self._start(begin)
         return lambda: self._soon(self.registry.expect_no_more, arrival)
 
     def when_synced(self, done: Callable[[SyncOutcome], None],
@@ -704,6 +730,8 @@ class Service:
             return e.text
         except (OSError, aiohttp.ClientError) as e:
             return words(e)
+        except RuntimeError as e:           # a state is being joined here
+            return str(e)
 
     async def _give_back_pages(self) -> None:
         while True:

@@ -119,8 +119,9 @@ class InboundSessions:
         if self.runtime.stopping:
             raise Refusal(proto.STOPPING, f"{self._identity.replica} is stopping")
         members = self._registry.members
-        if not any(members.takes_back(p.asked_for, replica) for p in self._registry.peers
-                   if p.replica == replica):
+        asked = [self._registry.asked_for.get(replica)]
+        asked += [p.asked_for for p in self._registry.peers if p.replica == replica]
+        if not any(members.takes_back(x, replica) for x in asked):
             members.refuse_removed(replica)
         if self._registry.cut_off(replica):
             raise Refusal(proto.PAUSED,

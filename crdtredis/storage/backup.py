@@ -68,7 +68,6 @@ class Backup:
 
     def _open(self, folder: Path, segments: SegmentLog, history: bool) -> None:
         self._pin = segments.pin((segments.first, 0))
-        number, end = self.end = segments.writer.position()
         first, held = segments.first, 0         # what stands before segment `held` is in the state
         self._add(folder / "identity.json")
         numbers = checkpoint_numbers(folder)
@@ -78,6 +77,7 @@ class Backup:
             self.checkpoint = found.number
             held = held or found.position[0]
             first = first if history else held
+        number, end = self.end = segments.writer.position()     # behind what a checkpoint holds
         for n in range(number, first - 1, -1):
             path = segment_path(folder, n)
             with opened(path) as fd:

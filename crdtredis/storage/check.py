@@ -37,6 +37,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from crdtredis._core import Replica, record, record_find
@@ -55,6 +56,8 @@ from crdtredis.storage.recovery import (Gap, Headless, described, free_name, hol
                                         oldest_needed, recover)
 from crdtredis.storage.segments import copy_file, write_all
 from crdtredis.storage.stage import stage_path
+
+GAP_MOST = 10_000                       # numbers of segments that are missing side by side
 
 
 @dataclass
@@ -322,7 +325,14 @@ def examine(folder: Path, replica_id: str) -> list[Finding]:
     present = segment_numbers(folder)
     if not present:
         return []
-    first = present[0] if may_be_shortened(folder, present[0]) else 1
+    for before, n in pairwise(present):
+        if n - before > GAP_MOST:
+            raise StartError(f"{segment_path(folder, n).name}: {n - before - 1} segments are "
+                             "missing before it: if the file was renamed, give it its name again",
+                             EXIT_DATA)
+    first = 1
+    if present[0] > GAP_MOST or may_be_shortened(folder, present[0]):
+        first = present[0]
     found = {n: Finding(n, segment_path(folder, n)) for n in range(first, present[-1] + 1)}
     for n, f in found.items():
         if n not in present:

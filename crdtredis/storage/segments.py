@@ -47,6 +47,7 @@ import dataclasses
 import errno
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -682,8 +683,9 @@ class SegmentLog:
         if fd < 0:
             return False
         try:
-            os.stat(segment_path(self._folder, number))
-            return os.fstat(fd).st_nlink == 0           # another file has the name
+            found, own = os.stat(segment_path(self._folder, number)), os.fstat(fd)
+            # another file has the name; what is no file is a descriptor that broke
+            return stat.S_ISREG(own.st_mode) and not os.path.samestat(found, own)
         except FileNotFoundError:
             return True
         except OSError:

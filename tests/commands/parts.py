@@ -75,6 +75,9 @@ class Sync:
     def peers(self):
         return [PeerInfo(u, r) for u, r in self.urls.items()]
 
+    def take_back(self, replica):
+        return replica == "removed"
+
     def add(self, url):
         if url in self.urls:
             raise ValueError(f"there is a peer {url} already")

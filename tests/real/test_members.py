@@ -216,6 +216,39 @@ def test_one_that_calls_and_cannot_be_called_is_no_stranger(server):
     assert any(b", it called here " in line for line in a("CRDT.PEERS"))
 
 
+def test_members_are_called_as_soon_as_a_replica_starts(server):
+    """However long it is until clocks are compared next."""
+    a = server("a", sync_interval="1h")
+    b = server("b", sync_interval="1h")
+    assert b("CRDT.PEER", "ADD", a.address) == b"OK"
+    until(lambda: "b" in members(a) and "a" in members(b))
+    for s in a, b:
+        s.kill()
+        s.start()
+        until(lambda s=s: up(s) == {"a", "b"} - {s.name})
+
+
+def test_one_that_cannot_be_called_is_paused_and_taken_back_by_its_id(server):
+    a = server("a")
+    n = server("n", a, advertise="localhost:1")
+    until(lambda: "n" in members(a))
+    assert a("CRDT.PEER", "PAUSE", "n") == b"OK"
+    until(lambda: b"paused replication with n" in b"".join(n("CRDT.PEERS")))
+    n("SET", "k", 1)
+    with pytest.raises(ReplyError, match="No such peer: nobody"):
+        a("CRDT.PEER", "PAUSE", "nobody")
+    assert a("GET", "k") is None and a("CRDT.PEER", "RESUME", "n") == b"OK"
+    until(lambda: a("GET", "k") == b"1")
+    assert a("CRDT.PEER", "REMOVE", "n") == b"OK"
+    until(lambda: "removed from the cluster" in health(n)["status"] + str(health(n)))
+    with pytest.raises(ReplyError, match="^ERR"):
+        a("CRDT.PEER", "ADD", "nobody")
+    assert a("CRDT.PEER", "ADD", "n") == b"OK"
+    until(lambda: not members(a)["n"]["removed"] and up(n) == {"a"})
+    n("SET", "k", 2)
+    until(lambda: a("GET", "k") == b"2")
+
+
 def test_a_removed_replica_that_writes_its_address_meanwhile_stays_removed(server):
     a = server("a")
     c = server("c", a)

@@ -188,6 +188,17 @@ def test_waitfor_lets_a_client_read_its_own_writes_elsewhere(cluster):
     assert a("CRDT.WAITFOR", b("CRDT.CLOCK", "TOKEN"), 5000) == 1
 
 
+def test_waitfor_waits_where_nobody_has_called(cluster):
+    a, = cluster(1)
+    a("SET", "k", "v")
+    name, _, seq = a("CRDT.CLOCK", "TOKEN").rpartition(b"=")
+    with a.connect() as client:
+        client.send("CRDT.WAITFOR", b"%s=%d" % (name, int(seq) + 1), 20_000)
+        until(lambda: b"blocked_clients:1" in a("INFO", "clients"))
+        a("SET", "k", "w")
+        assert client.read() == 1
+
+
 def test_a_stopped_process_is_named_and_keeps_no_sync_waiting(cluster):
     """SIGSTOP: connections stand and nothing comes back. CRDT.SYNC brings the others together and
     says who did not reply."""

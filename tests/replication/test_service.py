@@ -190,3 +190,32 @@ def test_a_sync_that_ends_too_early_names_whom_it_waited_for(service):
     service.when_synced(outcomes.append, 0.2)
     until(lambda: outcomes)
     assert outcomes == [SyncOutcome((), (slow.url,), ())]
+
+
+def test_a_sync_does_not_wait_for_a_peer_that_is_removed_meanwhile(service):
+    service.add(NOWHERE)
+    peer, outcomes = service.find(NOWHERE), []
+    peer._after = lambda fault: 3600.0                  # it is not tried again
+    until(lambda: peer.counts.failures == 0 and service._tasks)
+
+    async def never():
+        await asyncio.Event().wait()
+    peer._converse = never
+    peer.begin_anew()
+    service.when_synced(outcomes.append)
+    until(lambda: peer._outcome is not None)
+    service.remove(NOWHERE)
+    until(lambda: outcomes)
+    assert outcomes[0].synced == () and not service._waiting
+
+
+def test_a_verification_says_that_a_state_is_being_joined(service):
+    """And the one in the background goes on."""
+    service.add(NOWHERE)
+
+    async def joining(peer):
+        raise RuntimeError("a state is being joined")
+    service.verifier.verify, found = joining, []
+    service.when_verified([NOWHERE], found.append)
+    until(lambda: found)
+    assert found == [[(NOWHERE, "a state is being joined")]]

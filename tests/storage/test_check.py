@@ -182,6 +182,16 @@ def test_a_missing_segment_is_replaced_by_an_empty_one(node):
     assert recover(node.folder, "a", Replica("a", 99)).waiting > 0
 
 
+@pytest.mark.parametrize("repair", [False, True])
+def test_a_segment_with_a_number_far_away_is_named_at_once(node, repair):
+    segment_path(node.folder, 3).rename(segment_path(node.folder, 9_999_999_999_999_999))
+    before = files(node.folder)
+    with pytest.raises(StartError, match="segment-9{16}.log: 9{15}[0-9] segments are missing "
+                       "before it: if the file was renamed, give it its name again"):
+        main(str(node.folder), repair)
+    assert files(node.folder) == before
+
+
 def test_a_closed_segment_that_lost_its_end_is_mended(node):
     path = segment_path(node.folder, 2)
     os.truncate(path, path.stat().st_size - 100)

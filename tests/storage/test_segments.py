@@ -2,6 +2,7 @@
 import errno
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -614,7 +615,7 @@ def test_nothing_is_written_before_the_epoch_is_claimed(tmp_path):
 # ---- files that somebody takes away --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["removed", "moved away", "replaced"])
+@pytest.mark.parametrize("how", ["removed", "moved away", "replaced", "copied"])
 def test_an_open_segment_that_lost_its_name_is_written_again(tmp_path, how):
     node = Node(tmp_path)
     node.fill(20)
@@ -623,6 +624,9 @@ def test_an_open_segment_that_lost_its_name_is_written_again(tmp_path, how):
         path.unlink()
     elif how == "moved away":
         path.rename(tmp_path / "elsewhere")
+    elif how == "copied":                   # as where the directory gave way to a copy of it
+        path.rename(tmp_path / "elsewhere")
+        shutil.copy(tmp_path / "elsewhere", path)
     else:
         (tmp_path / "other").write_bytes(b"something else")
         (tmp_path / "other").rename(path)

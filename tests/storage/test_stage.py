@@ -16,6 +16,7 @@ from crdtredis.storage.batch import declaration
 from crdtredis.errors import EXIT_DATA, DamagedState
 from crdtredis.storage.chain import read_chain
 from crdtredis.storage.check import main
+from crdtredis.storage.checkpoint import checkpoint_numbers
 from crdtredis.storage.exchange import StateExchange
 from crdtredis.storage.format import FormatError, segment_path
 from crdtredis.storage.identity import Identity, store_identity
@@ -421,6 +422,22 @@ def test_one_is_superseded_once_checkpoints_lie_behind_the_segment_that_names_it
     for before, left in ((1, [0, 2]), (2, [0, 2]), (3, [])):
         remove_superseded_stages(joined.folder, 3, 1, before)
         assert [n for n in stage_numbers(joined.folder) if n != 2 or before < 3] == left
+
+
+def test_a_backup_ends_behind_the_checkpoints_that_are_in_it(joined, tmp_path, capsys, monkeypatch):
+    """One that gets its name while the backup begins goes on where the log came to meanwhile."""
+    store_identity(joined.folder, Identity("b", 1))
+
+    def slow(folder):
+        joined.run("SET", "meanwhile", 1)
+        return checkpoint_numbers(folder)
+    monkeypatch.setattr("crdtredis.storage.backup.checkpoint_numbers", slow)
+    backup = Backup(joined.folder, joined.log)
+    archive = io.BytesIO(b"".join(backup.read()))
+    backup.close()
+    assert restore(archive, tmp_path / "restored") == 0, capsys.readouterr().out
+    found = Executor(joined.recovered_in(tmp_path / "restored"))
+    assert found.execute(found.session(), [b"GET", b"meanwhile"]) == b"$1\r\n1\r\n"
 
 
 def test_a_backup_has_those_that_its_segments_name(joined, tmp_path, capsys):
