@@ -19,7 +19,7 @@ cdef struct GroupView:
     size_t pending
     size_t unowned          # of the pending
     int shared              # every replica gives out all
-    int creates             # that have made it
+    int creates             # that have made it, and one more while a state is joined
     void *of                # the kernel's
 
 cdef struct ConsumerView:

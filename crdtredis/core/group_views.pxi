@@ -50,7 +50,8 @@ cdef int group_view(Kernel *k, Collection *c, Element *m, GroupView *out) noexce
     out.read = out.lag = -1
     v = marks_of(c)
     out.shared = groups_data(c).loaded and v[0].shared
-    out.creates = <int>groups_data(c).loaded
+    # records of one that went may stand there until the join is over
+    out.creates = <int>groups_data(c).loaded + (k.joining != 0)
     out.last = last_delivered(c)
     out.pending = count_of(c, G_RECORD, out.name)
     out.consumers = count_of(c, G_CONSUMER, out.name)

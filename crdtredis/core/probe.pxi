@@ -457,10 +457,12 @@ def probe_groups(Replica r, uint32_t db, bytes key):
         while consumer_next(k, &g, &j, &c):
             consumers[c.name.p[:c.name.n]] = c.pending
         pending = probe_pending(k, &g, span(NULL, 0))
-        assert len(new) == g.lag and len(pending) == g.pending
+        assert len(new) == g.lag and len(pending) == g.pending, (len(new), g.lag, len(pending),
+                                                                 g.pending, g.creates)
         for name, n in consumers.items():
             mine = probe_pending(k, &g, span(name, len(name)))
-            assert mine == [row for row in pending if row[1] == name] and len(mine) == n
+            assert mine == [row for row in pending if row[1] == name and (name or row[2])]
+            assert len(mine) == n
         assert len(consumers) == g.consumers
         assert pending_last(k, &g, &p) == (len(pending) > 0)
         assert not pending or probe_id(p.id) == pending[len(pending) - 1][0]
