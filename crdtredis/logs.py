@@ -21,6 +21,7 @@ import select
 import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 ROOT = "crdtredis"
@@ -110,8 +111,12 @@ class Output(logging.Handler):
 
     def _write(self, line: bytes) -> int:
         """How much of it went out. OSError where nothing did."""
-        if stat.S_ISREG(os.fstat(self.fd).st_mode):
+        mode = os.fstat(self.fd).st_mode
+        if stat.S_ISREG(mode):
             return os.write(self.fd, line)
+        if stat.S_ISCHR(mode):                  # has room, but who knows for how much
+            with suppress(PermissionError, FileNotFoundError):
+                return self._write_terminal(line)
         room = select.poll()
         room.register(self.fd, select.POLLOUT)
         n = 0
@@ -120,6 +125,15 @@ class Output(logging.Handler):
         if not n:
             raise BlockingIOError
         return n
+
+    def _write_terminal(self, line: bytes) -> int:
+        """As _write, through a description of our own."""
+        fd = os.open(f"/proc/self/fd/{self.fd}",
+                     os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            return os.write(fd, line)
+        finally:
+            os.close(fd)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

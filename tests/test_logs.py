@@ -157,6 +157,19 @@ def test_nobody_reads_and_nobody_waits(output, kind):
                      r"written\r?\n\S+ info    storage: goes on\r?\n\Z", text.decode())
 
 
+def test_a_terminal_that_has_a_little_room_is_not_waited_for(output):
+    """It takes as much as it takes; poll() says only that it takes something."""
+    logs.set_level("debug")
+    for n in range(100, 5000, 100):
+        ours, theirs = os.openpty()
+        os.dup2(theirs, output.fd)
+        os.close(theirs)
+        for i in range(150_000 // n):
+            say(logging.DEBUG, f"{'x' * n} {i}")
+        assert os.get_blocking(output.fd) and output.lost
+        os.close(ours)
+
+
 def test_a_fifo_that_nobody_reads_is_refused(tmp_path):
     os.mkfifo(tmp_path / "log")
     with pytest.raises(OSError):

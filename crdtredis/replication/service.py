@@ -404,10 +404,12 @@ class Service:
         return there | {members.own}
 
     def replicas_there(self) -> set[str] | None:
-        """Members, and who came by itself; None where that is not certain. From any thread."""
+        """Members, and who came by itself; None where that is not certain: somebody who is to be
+        called was never met. From any thread."""
         members, removed = self.members_there(), self.registry.members.is_removed
-        return members | {r for r in list(self.sessions.by_replica)
-                          if not removed(r)} if members else None
+        if not members or self.stranger():
+            return None
+        return members | {r for r in list(self.sessions.by_replica) if not removed(r)}
 
     def knows_patches(self, new: bool) -> bool:
         """Does every replica that there is, or may be, understand changes of strings

@@ -92,7 +92,7 @@ def test_kill_under_load(cluster):
     c.sync()
     c.assert_converged()
     load.check(range(3))
-    until(lambda: not any(b"patches" in b"%r" % (s("CRDT.INSPECT", k),) for s in c for k in "lbsf"))
+    until(lambda: not any(patched(s, k) for s in c for k in "lbsf"))
     before = c.digests()
     for s in c:                                     # from checkpoints and logs
         s.kill(), s.start()
@@ -147,6 +147,32 @@ def test_a_change_of_a_long_string_is_small_everywhere(cluster):
     late("SETBIT", "k", 1, 1)
     c.sync()
     assert {s("GETBIT", "k", 1) for s in c} == {1}
+
+
+def patched(s, key) -> bool:
+    return b"patches" in b"%r" % (s("CRDT.INSPECT", key),)
+
+
+def test_nothing_is_folded_while_one_was_never_met(cluster):
+    """It may have changed the same already, knowing of nobody."""
+    c = changing(cluster(2))
+    c.sync()
+    late = Server("z", sync_interval="200ms", retry_interval="50ms")
+    for s in c:
+        s("CRDT.PEER", "ADD", late.address), s("CRDT.PEER", "PAUSE", late.address)
+    for i in range(20):
+        c[i % 2]("APPEND", "k", f"<{i:02}>")
+    until(lambda: len({s("GET", "k") for s in c}) == 1)
+    time.sleep(1.5)
+    assert all(patched(s, "k") for s in c)
+    c.servers.append(late.start())
+    late("APPEND", "k", "<zz>")
+    c.sync()
+    c.assert_converged()
+    value = late("GET", "k")
+    assert sorted(value[i:i + 4] for i in range(0, 84, 4)) == sorted(
+        [b"<%02d>" % i for i in range(20)] + [b"<zz>"])
+    until(lambda: not any(patched(s, "k") for s in c))
 
 
 @pytest.mark.parametrize("synchronized", [True, False])

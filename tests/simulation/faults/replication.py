@@ -673,4 +673,9 @@ FAULTS = [
           "real/test_members.py::test_one_that_cannot_be_called_is_paused_and_taken_back_by_its_id",
           "self.paused_all or replica in self.paused_ids\n",
           "self.paused_all\n"),
+    Fault("patches: they are folded while somebody who is to be called was never met",
+          PEERS + "service.py",
+          "real/test_string_changes.py::test_nothing_is_folded_while_one_was_never_met",
+          "        if not members or self.stranger():\n",
+          "        if not members:\n"),
 ]
