@@ -148,9 +148,10 @@ cdef int close_op(Kernel *k) noexcept nogil:
             buffer_need(&k.open.effects, head)
             memmove(k.open.effects.p + HEAD_ROOM + head, k.open.effects.p + HEAD_ROOM,
                     k.open.effects.n - HEAD_ROOM)
-            k.open.effects.n += head
             r.begin = HEAD_ROOM
-        put_op_head(k, k.open.effects.p + r.begin, body)
+        put_op_head(k, k.open.effects.p + r.begin, body)    # which says how long the effects are
+        if r.begin == HEAD_ROOM:
+            k.open.effects.n += head
         r.large = k.open.effects
         memset(&k.open.effects, 0, sizeof(Buffer))
     k.outbox.size += body

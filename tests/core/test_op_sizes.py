@@ -55,12 +55,14 @@ def test_the_ops_of_an_iteration_are_cut_into_records_between_ops(most):
     assert a.take_ops() == b"" and not taken(a, most)
 
 
+@pytest.mark.parametrize("compact", [False, True])
 @pytest.mark.parametrize("size", [LARGE - 100, LARGE - 40, LARGE, 3 * LARGE])
 @pytest.mark.parametrize("actors", [0, 1, 9, 16, 17, 18, 300])
-def test_a_large_op_is_a_record_of_its_own(size, actors):
+def test_a_large_op_is_a_record_of_its_own(size, actors, compact):
     """Its head, which names what it depends on, is put before it in the buffer it was made in, or
     in a larger one."""
     a, b = replica("a"), replica("b")
+    a.set_members({"a"}, True, compact)
     probe_make(a, [("set", 0, b"before", b"1")])
     for i in range(actors):
         other = replica(f"o{i}")

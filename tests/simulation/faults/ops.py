@@ -607,4 +607,15 @@ FAULTS = [
           "core/test_record.py::test_short_records_in_pieces_of_a_file",
           "            if b.n > before:\n",
           "            if True:\n"),
+    Fault("effects: of a large op behind those of many actors they end behind its end",
+          CORE + "op.pxi",
+          "core/test_op_sizes.py::test_a_large_op_is_a_record_of_its_own",
+          "            r.begin = HEAD_ROOM\n"
+          "        put_op_head(k, k.open.effects.p + r.begin, body)"
+          "    # which says how long the effects are\n"
+          "        if r.begin == HEAD_ROOM:\n"
+          "            k.open.effects.n += head\n",
+          "            k.open.effects.n += head\n"
+          "            r.begin = HEAD_ROOM\n"
+          "        put_op_head(k, k.open.effects.p + r.begin, body)\n"),
 ]
