@@ -828,6 +828,7 @@ class Server:
                                "depend on: start it with an empty data_dir and another "
                                "replica_id, and CRDT.PEER REMOVE this one")
             lost += [v.text for v in self.sync.verifier.differences()]
+            lost += self.agreement.warnings()
             if error := self.sync.full_syncs().error:
                 lost.append(f"the last full sync failed and is tried again: {error}")
         warnings = [*lost, *held(self.replica).values(), *ending(self.certificate_ends)]

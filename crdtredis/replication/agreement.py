@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crdtredis.replication.ended import NAME, Ended
+from crdtredis.replication.ended import MOST, NAME, Ended
 from crdtredis.storage.identity import replace_file
 
 if TYPE_CHECKING:
@@ -82,6 +82,12 @@ class Agreement:
             self.closed |= closed
             replica.close(closed)
         return bool(closed)
+
+    def warnings(self) -> list[str]:
+        """What somebody should see to, for /health."""
+        return [f"it is agreed on {MOST} processes that have ended, and on no more: of further "
+                "ones tombstones stay, and what is remembered of strings that change "
+                "(operation.md, Ended processes)"] if self.ended.is_full else []
 
     def _store(self, data: bytes) -> None:
         if not self._make_durable():

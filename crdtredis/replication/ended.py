@@ -157,6 +157,11 @@ class Ended:
         return ack.follows(before) and (known is None or ack.version != before
                                         or ack.turn > known.turn)
 
+    @property
+    def is_full(self) -> bool:
+        """Are there as many actors frozen as can be?"""
+        return len(self.own.last) >= MOST
+
     def told(self) -> bytes:
         """For the others: every Ack known here, each as its replica made it."""
         if not self._told and self.own.turn:

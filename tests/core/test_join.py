@@ -70,6 +70,24 @@ def same(a: Replica, b: Replica) -> None:
         assert a.keys(db)[0] == b.keys(db)[0]
 
 
+def test_a_removal_that_knew_a_part_leaves_the_rest_of_what_was_joined():
+    """Of a large set, of which each side keeps what was written in it."""
+    a, b, other = Node("a"), Node("b", seed=2), Node("c", seed=3)
+    a("SADD", "s", *range(200))
+    for node in (b, other):
+        node.receive(a.log)
+    a("SADD", "s", "late")
+    walk, messages = StateWriter(a.replica), []
+    while record := walk.next():
+        messages.append(payload(record))
+    join(other.replica, messages)
+    b("DEL", "s")
+    for node in (a, other):
+        node.receive(b.log)
+        assert node("SMEMBERS", "s") == [b"late"]
+    assert a.replica.digest() == other.replica.digest()
+
+
 @pytest.mark.parametrize("block", range(10))
 def test_two_states_come_to_what_the_ops_of_both_come_to(block):
     for seed in range(block, 400, 10):

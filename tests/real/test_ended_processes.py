@@ -1,9 +1,13 @@
 """Processes that end with the memory of their machine: nothing of them stays but their names, and
 nothing that was removed comes back."""
+import json
 import shutil
+import urllib.request
+from dataclasses import replace
 
 import pytest
 
+from crdtredis.replication import ended
 from tests.real.cluster import until
 
 COUNTERS = 300
@@ -17,6 +21,11 @@ def tombstones(s) -> int:
 def info(s) -> dict:
     lines = [line.split(":", 1) for line in s("INFO", "crdt").decode().splitlines() if ":" in line]
     return {k: int(v) if v.isdigit() else v for k, v in lines}
+
+
+def health(s) -> dict:
+    with urllib.request.urlopen(f"http://{s.address}/health") as reply:
+        return json.load(reply)
 
 
 def end(s) -> None:
@@ -184,3 +193,34 @@ def test_what_was_frozen_is_told_again_where_it_was_damaged(pair, left):
     for s in pair:
         until(lambda s=s: info(s).get("ended_processes_closed") == 1)
     assert ("damaged" in a.log()) == (left > 0)
+
+
+def test_on_no_more_than_so_many_is_agreed(pair):
+    """Of further ones what is there stays, and all else goes on."""
+    a, b = pair
+    end_one(pair)
+    for s in pair:
+        s.kill()
+    for s in pair:
+        kept = s.data_dir / ended.NAME
+        acks = ended.decode(kept.read_bytes())
+        last = [dict(k.last) for k in acks]
+        for k in last:
+            k |= {n: 1 for n in range(1, ended.MOST + 1 - len(k))}
+        kept.write_bytes(ended.encode(replace(k, last=x) for k, x in zip(acks, last)))
+        s.start()
+    pair.sync()
+    gone(pair)
+    count(b)
+    pair.sync()
+    end(b)
+    remove(a)
+    b.start()
+    pair.sync()
+    for s in pair:
+        until(lambda s=s: tombstones(s) == COUNTERS)    # of the process that was agreed on none
+        assert any("on no more" in w for w in health(s)["warnings"])
+    count(a)
+    pair.sync()
+    pair.assert_converged()
+    assert {s("GET", "c:0") for s in pair} == {b"1"}

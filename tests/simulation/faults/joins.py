@@ -32,7 +32,8 @@ FAULTS = [
           "flags = 0"),
     Fault("the dots of what a checkpoint held are no news of a collection",
           CORE + "take.pxi",
-          "core/test_state.py::test_it_goes_on_as_the_other_does",
+          "core/test_join.py::"
+          "test_a_removal_that_knew_a_part_leaves_the_rest_of_what_was_joined",
           "    note_written(&op, t.c)\n",
           ""),
     Fault("of a large list no more than the first piece is walked",
