@@ -320,19 +320,39 @@ cdef int looks_like_batch(const char *p, const char *end) noexcept nogil:
     return 1
 
 
+cdef int looks_short(const char *p, size_t n) noexcept nogil:
+    """Whether these n bytes may stand behind the checksum of a record of the shorter form: looks at
+    the seq and the first effect."""
+    cdef const char *end = p + n
+    cdef OpHead h
+    cdef Effects at
+    cdef Effect x
+    if n < 13:
+        return 0
+    p += 12
+    if not get_varint(&p, end, &h.seq) or h.seq == 0 or h.seq >> SEQ_BITS:
+        return 0
+    h.effects = span(p, end - p)
+    h.compact = 1
+    begin_effects(&at, &h, 0)
+    return take_effect(&at, &x) == 1
+
+
 def record_find(const unsigned char[::1] data not None, size_t begin):
     """Offset of the first sound record that holds a Batch at or behind `begin`, wherever it starts;
     -1 when there is none.
 
     Tells damage (sound records follow) from a torn tail (none do). The cheap look at the payload's
     fields comes before the checksum, so garbage whose first bytes happen to be a long length does
-    not make this quadratic.
+    not make this quadratic, and nor do bytes that are all ones have it sum 2 KB at each of them.
     """
     cdef const char *base = <const char*>&data[0] if data.shape[0] else NULL
     cdef const char *end = base + data.shape[0]
     cdef const char *p
     cdef const char *q
     cdef uint32_t n
+    cdef size_t left
+    cdef int is_short
     cdef int64_t found = -1
     cdef Buffer b
     memset(&b, 0, sizeof(Buffer))
@@ -340,9 +360,12 @@ def record_find(const unsigned char[::1] data not None, size_t begin):
         p = base + begin
         while end - p > RECORD_HEAD:
             memcpy(&n, p, 4)
-            if (n >> 28 == SHORT
-                or (n <= <size_t>(end - p) - RECORD_HEAD
-                    and looks_like_batch(p + RECORD_HEAD, p + RECORD_HEAD + n))):
+            left = end - p - RECORD_HEAD
+            is_short = n >> 28 == SHORT
+            if is_short:
+                n &= SHORT_MOST
+            if n <= left and (looks_short(p + RECORD_HEAD, n) if is_short
+                              else looks_like_batch(p + RECORD_HEAD, p + RECORD_HEAD + n)):
                 q = p
                 b.n = 0
                 if record_take(&q, end, &b) == 1:

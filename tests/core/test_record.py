@@ -1,6 +1,7 @@
 """Records: whole ones are read back; a cut is told from damage; nothing that was damaged is ever
 read as whole."""
 import random
+import time
 
 import pytest
 
@@ -152,6 +153,18 @@ def test_damage_of_a_short_record_is_seen():
         assert (count, status) == (1, -1 if n else 0)
         assert record_find(one + two[:n], 1) == -1
     assert record_find(b"\xff" * 100 + two, 0) == 100
+
+
+def test_what_is_no_short_record_is_seen_at_a_glance():
+    """Where a value of ones is torn, each of its bytes could begin one of 2 KB."""
+    ones = b"\xff" * (1 << 20)
+    begun = time.process_time()
+    for _ in range(512):
+        probe_crc32c(ones)
+    most = time.process_time() - begun
+    begun = time.process_time()
+    assert record_find(ones, 0) == -1
+    assert time.process_time() - begun < most
 
 
 def test_short_records_in_pieces_of_a_file(tmp_path):
