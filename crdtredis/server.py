@@ -777,6 +777,7 @@ class Server:
             if known != self._known:
                 self._known = known
                 self.replica.set_members(*known[:3])
+            self.replica.set_apart(self._sync.is_apart())
         if (self.agreement is not None and not self.engine.joining and not self.executor.misconf
                 and self.agreement.step()):
             self.engine.next_collect = 0

@@ -16,7 +16,9 @@
 #
 # So a replica keeps the dots of what it folded, the greatest of each actor (Texts.folded). An op is
 # *late* if it has not observed all of them. Where one touches a text, the key is marked, and a
-# moment later written anew, as a SET that leaves the deadline alone would. So would any replica for
+# moment later written anew, as a SET that leaves the deadline alone would: once all is here that
+# the others have made meanwhile, as far as that can be known, for such a SET hides what it has not
+# observed. So would any replica for
 # which it was late; of those SETs one wins, and what stood there differently is gone everywhere. No
 # op is late without such a loss (test_patches.py).
 #
@@ -111,6 +113,18 @@ cdef int keeps_room(Kernel *k, Collection *c, Element *e) noexcept nogil:
                                             and k.now - patched_of(c).changed < QUIET_MS))
 
 
+cdef int is_complete(Kernel *k) noexcept nogil:
+    """Has all come here that the others are known to have made, and is none of them away? What has
+    not come would go with a value that is written anew."""
+    cdef Actors *a = &k.actors
+    cdef uint32_t i
+    for i in range(a.n):
+        if (not a.v[i].gone and not a.v[i].closed
+                and a.v[i].applied < actor_observed(a, <uint16_t>i, <uint16_t>i)):
+            return 0
+    return not k.texts.apart
+
+
 cdef void texts_mend(Kernel *k, int most) noexcept nogil:
     cdef Element *m
     cdef Element *e
@@ -152,7 +166,8 @@ cdef int texts_work(Kernel *k, int most) noexcept nogil:
     cdef int ready
     if k.joining:
         return 0
-    if table_count(&k.texts.marks) and k.now >= k.texts.mend_at:
+    if (table_count(&k.texts.marks) and k.now >= k.texts.mend_at
+            and (k.now >= k.texts.mend_at + MEND_WAIT_MS or is_complete(k))):
         texts_mend(k, most)
     if k.texts.first == NULL or k.texts.giving or k.inbox.barred.n:
         return 0

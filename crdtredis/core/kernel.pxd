@@ -380,6 +380,7 @@ cdef struct Texts:
     uint32_t unsettled      # of those, with patches that do not act yet
     Table marks             # keys to be written anew, by database (4 bytes) and name
     int64_t mend_at         # ms: not before
+    int apart               # is a member away, of which nobody here knows what it makes meanwhile?
     uint64_t late           # ops that were
     uint64_t mended         # keys that were written anew
 

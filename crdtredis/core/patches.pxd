@@ -11,7 +11,8 @@ cdef enum:
     PATCHES_BYTES = 256 << 20   # the bytes that they take: then a change is written as a SET
     QUIET_MS = 10_000           # how long a long string that is no more changed keeps its room
     QUIET_FREELY = 4096         # bytes: of a shorter one it goes at once
-    MEND_MS = 1000              # after the last late op, until what it touched is written anew
+    MEND_MS = 1000              # after the last late op, until what it touched is written anew,
+    MEND_WAIT_MS = 60_000       # and this much later while ops of others may be on their way
 
 # A change of a string. Its bytes follow the struct, and, of one in place, those that it covered.
 cdef struct Patch:

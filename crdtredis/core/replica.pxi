@@ -539,6 +539,10 @@ cdef class Replica:
         for i in range(a.n):
             a.v[i].gone = names is not None and a.v[i].replica.decode() not in names
 
+    def set_apart(self, bint apart):
+        """Is a member away? What late ops touched is written anew later then (core/fold.pxi)."""
+        self.k.texts.apart = apart
+
     def fold(self, int most=1 << 20):
         """Forgets about `most` patches that all have observed; True while more are left."""
         cdef int more

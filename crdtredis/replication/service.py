@@ -411,6 +411,17 @@ class Service:
             return None
         return members | {r for r in list(self.sessions.by_replica) if not removed(r)}
 
+    def is_apart(self) -> bool:
+        """Is one of those that there are, or may be, not connected with this replica now? From any
+        thread."""
+        there, peers = self.replicas_there(), list(self.registry.peers)
+        heard = time.monotonic() - self.runtime.settings.silence
+        called = {p.replica for p in peers}
+        there_now = {p.replica for p in peers if p.state == "up"} | {
+            s.replica for s in list(self.sessions.by_replica.values())
+            if s.replica not in called and s.last_request >= heard}
+        return there is None or not there <= there_now | {self.registry.members.own}
+
     def knows_patches(self, new: bool) -> bool:
         """Does every replica that there is, or may be, understand changes of strings
         (core/patches.pxi)? One that was never met is taken for older, but by a replica that began

@@ -230,6 +230,41 @@ def test_lost_tail():
     assert len({n.replica.digest() for n in (a, c, late)}) == 1
 
 
+def test_what_is_on_its_way_is_waited_for_before_a_text_is_written_anew():
+    """It would go with that, for nobody there had observed it; but not for ever."""
+    def late_at_c():
+        a, b, c = nodes = cluster("abc")
+        a("APPEND", "k", "x")
+        exchange(*nodes)
+        c.replica.fold()
+        late = Node("b", "abc", epoch=2)
+        late("APPEND", "k", "y")
+        c.take(late)
+        a("APPEND", "k", "z")
+        return a, c, late
+
+    def tick(c, ms):
+        c.replica.now += ms
+        c.replica.tick()
+        return c.replica.patches[3]
+    a, c, late = late_at_c()
+    c.hear(a)                                   # which has more
+    assert tick(c, 2000) == 0
+    c.take(a)
+    assert tick(c, 1) == 1
+    c.written()
+    a.take(late), a.take(c)
+    assert sorted(c("GET", "k")) == sorted(b"xyz") == sorted(a("GET", "k"))
+    a, c, late = late_at_c()
+    c.hear(a)
+    assert [tick(c, ms) for ms in (2000, 58_000, 2000)] == [0, 0, 1]
+    a, c, late = late_at_c()
+    c.replica.set_apart(True)
+    assert tick(c, 2000) == 0
+    c.replica.set_apart(False)
+    assert tick(c, 1) == 1
+
+
 def test_a_late_set_beside_a_text_of_its_own_actor_is_given_and_taken():
     """What was refused: until such a key is written anew it has two writes of one actor."""
     a, b, c = nodes = cluster("abc")

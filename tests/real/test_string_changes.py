@@ -175,6 +175,38 @@ def test_nothing_is_folded_while_one_was_never_met(cluster):
     until(lambda: not any(patched(s, "k") for s in c))
 
 
+def test_what_is_written_anew_waits_for_who_is_away(cluster):
+    """What that one made meanwhile, and nobody else has seen, would go with it."""
+    c = changing(cluster(3))
+    a, b, other = c
+    b("APPEND", "k", "<0>"), b("APPEND", "k", "<1>")
+    size = newest_segment(b).stat().st_size
+    b("APPEND", "k", "<2>")
+    c.sync()
+    until(lambda: not any(patched(s, "k") for s in c))
+    b.kill()
+    with open(newest_segment(b), "r+b") as f:       # with its power
+        f.truncate(size)
+    for s in (a, other):
+        s("CRDT.PEER", "PAUSE", b.address)
+    b.start()
+    b("APPEND", "k", "<late>")
+    a("CRDT.PEER", "PAUSE", "*")
+    assert a("APPEND", "k", "<away>") == len("<0><1><2><away>")
+    other("CRDT.PEER", "RESUME", b.address)
+    until(lambda: b"<late>" in other("GET", "k"))
+    time.sleep(3)
+    assert patched(other, "k")                      # it is not written anew
+    a("CRDT.PEER", "RESUME", other.address)
+    until(lambda: b"<late>" in a("GET", "k"))
+    c.sync()
+    until(lambda: all(not patched(s, "k") for s in c))
+    c.sync()
+    c.assert_converged()
+    value, = {s("GET", "k") for s in c}
+    assert value in (b"<0><1><2><late><away>", b"<0><1><2><away><late>")
+
+
 @pytest.mark.parametrize("synchronized", [True, False])
 def test_a_new_replica_changes_what_is_there(cluster, synchronized):
     """Also before it has met anybody."""

@@ -678,4 +678,9 @@ FAULTS = [
           "real/test_string_changes.py::test_nothing_is_folded_while_one_was_never_met",
           "        if not members or self.stranger():\n",
           "        if not members:\n"),
+    Fault("patches: what late ops have touched is written anew while a member is away",
+          "crdtredis/server.py",
+          "real/test_string_changes.py::test_what_is_written_anew_waits_for_who_is_away",
+          "            self.replica.set_apart(self._sync.is_apart())\n",
+          ""),
 ]
