@@ -50,6 +50,7 @@ from crdtredis.commands.usage import container
 cdef enum:
     ATTEMPTS = 10               # records that XAUTOCLAIM looks at for each that it may answer
     GIVEN_MOST = 1000000        # entries of a key that one call gives to a consumer
+    GIVEN_LEAST = 17            # bytes of one in a reply
     GIVEN_ROOM = 40             # bytes of one in an op,
     CLAIM_ROOM = 128            # and of a claim
     SETTLE_MS = 1000            # XREADGROUP waits so long for what other replicas say
@@ -438,12 +439,17 @@ cdef int check_reading(Call *c, const GroupRead *o, Under *u) noexcept nogil:
     return 1
 
 
+cdef inline size_t most_given(const GroupRead *o) noexcept nogil:
+    """Entries of a key, at most."""
+    cdef size_t most = min(<size_t>o.count - 1, <size_t>GIVEN_MOST - 1) + 1
+    return min(most, <size_t>o.cap.entries, <size_t>o.cap.bytes // GIVEN_LEAST + 1)
+
+
 cdef int reading_fits(Call *c, const GroupRead *o, const Under *u) noexcept nogil:
     """Is there room in the op for what may be given? 0 after a refusal."""
-    cdef size_t bytes = 0, effects = 0, most, keys = 0
+    cdef size_t bytes = 0, effects = 0, most = most_given(o), keys = 0
     cdef int i, elsewhere = 0
     for i in range(o.n):
-        most = GIVEN_MOST if o.count == 0 else min(<size_t>o.count, <size_t>GIVEN_MOST)
         keys = max(keys, u[i].key.n)
         if is_one(c.argv[o.first + o.n + i], c'>'):
             bytes += GIVEN_ROOM * min(most, stream_len(u[i].s))
@@ -549,7 +555,7 @@ cdef size_t give_again(Call *c, Under *u, const GroupRead *o, StreamId after, si
 
 cdef void give(Call *c, Under *u, const GroupRead *o, Span from_, Buffer *ids,
                Buffer *ages) noexcept nogil:
-    cdef size_t most = min(<size_t>o.count - 1, <size_t>GIVEN_MOST - 1) + 1
+    cdef size_t most = most_given(o)
     cdef StreamId after
     u.claimed = u.removed = 0
     u.next = u.given = -1
