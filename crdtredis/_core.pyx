@@ -17,11 +17,13 @@
 #     shown           what a counter or a score shows
 #     position        where a list element stands
 #     block           list elements, packed
+#     sealed          entries of streams, many in one block
 #     order           ranks of sorted set members and list elements
 #     kernel          the state: the structs that the parts share
 #     element         a key or a member in memory, and its encodings
 #     fields          deadlines of hash fields
 #     collection      what lies under a key beside a string; the types
+#     entries         entries of streams by id, alone or in blocks
 #     streams         entries of streams, by id and by arrival
 #     groups          consumer groups of streams
 #     group_views     ... as clients see them
@@ -83,11 +85,13 @@ include "core/hyperloglog.pxi"
 include "core/shown.pxi"
 include "core/position.pxi"
 include "core/block.pxi"
+include "core/sealed.pxi"
 include "core/order.pxi"
 include "core/element.pxi"
 include "core/fields.pxi"
 include "core/collection.pxi"
 include "core/packed.pxi"
+include "core/entries.pxi"
 include "core/streams.pxi"
 include "core/groups.pxi"
 include "core/group_views.pxi"

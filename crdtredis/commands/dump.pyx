@@ -31,8 +31,9 @@ from crdtredis._core cimport (EVICT_LFU, T_HASH, T_LIST, T_SET, T_STREAM, T_STRI
                               key_hash, key_set_frequency, key_set_idle, key_type, key_visible,
                               is_unowned, member_score, pending_from, records_put,
                               records_size, put_id, put_shown, removal_size, stream_added,
-                              stream_max_deleted, stream_next, stream_seek, stream_set_id,
-                              stream_top, walk_deadline, walk_next, walk_shown, walk_value)
+                              stream_fields, stream_max_deleted, stream_next, stream_seek,
+                              stream_set_id, stream_top, walk_deadline, walk_next, walk_shown,
+                              walk_value)
 from crdtredis._engine cimport Call, is_word, native, refuse, refuse_syntax, refuse_too_large
 from crdtredis._resp cimport reply_bulk, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
@@ -136,7 +137,7 @@ cdef uint64_t count_blocks(Kernel *k, Collection *s) noexcept nogil:
     while stream_next(&at):
         n += entries == 0
         entries += 1
-        bytes += at.fields.n
+        bytes += stream_fields(&at).n
         if block_full(entries, bytes):
             entries = 0
             bytes = 0
@@ -316,7 +317,7 @@ cdef void put_stream(Buffer *b, Kernel *k, Collection *s, Drain drain, void *arg
         if n == 0:
             first = at.id
         n += 1
-        block_add(&w, at.id, at.fields)
+        block_add(&w, at.id, stream_fields(&at))
         if block_full(w.entries, w.bytes):
             put_block(b, &w, &packed)
             if drain != NULL and b.n >= DRAINED:

@@ -13,13 +13,14 @@ from libc.stdlib cimport qsort
 from libc.string cimport memchr, memcmp, memset, strlen
 
 from crdtredis._core cimport (ELSEWHERE_ROOM, GONE_MOST, STREAM_ID, T_STREAM, Collection,
-                              ConsumerView, Element, GroupView, Item, PendingView, StreamCursor,
+                              ConsumerView, Element, GroupView, PendingView, StreamCursor,
                               StreamId, consumer_called, consumer_find, consumer_next,
-                              consumer_remove, consumer_there, consumer_touch, element_key,
-                              group_counted, group_create, group_deliver, group_destroy,
-                              group_find, group_idle, group_new, group_set, id_of, is_unowned,
-                              key_prepare, op_room, pending_claim, pending_from, pending_last,
-                              pending_remove, siphash64, stream_len, stream_next, stream_seek,
+                              consumer_remove, consumer_there, consumer_touch, group_counted,
+                              group_create, group_deliver, group_destroy, group_find, group_idle,
+                              group_new, group_set, is_unowned, key_prepare, op_room,
+                              pending_claim, pending_from, pending_last, pending_remove,
+                              siphash64, stream_fields, stream_find, stream_len, stream_next,
+                              stream_seek,
                               stream_top)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_SCRIPT, Call, consume, is_word, native,
                                 refuse, refuse_syntax, wait_for_keys, wait_is_over,
@@ -160,18 +161,6 @@ cdef int touch_consumer(Call *c, Under *u, Span consumer) noexcept nogil:
     u.e = consumer_touch(c.kernel, c.db, u.key, u.e, u.name, consumer, 0)
     again(c, u)
     return 1
-
-
-cdef int has_entry(StreamCursor *at, StreamId id) noexcept nogil:
-    """Is there one of this id? `at` stands on it then; it comes to it at once where id is the next
-    one."""
-    if at.item == NULL or not is_item(at.item, id):
-        stream_seek(at.k, at.c, id, 0, at)
-    return at.item != NULL and is_item(at.item, id) and stream_next(at)
-
-
-cdef inline int is_item(const Item *item, StreamId id) noexcept nogil:
-    return id_order(id_of(element_key(item.e)), id) == 0
 
 
 # ---- XGROUP --------------------------------------------------------------------------------------
@@ -495,7 +484,7 @@ cdef size_t give_idle(Call *c, Under *u, const GroupRead *o, size_t most, Buffer
                max(c.kernel.now - o.idle, <int64_t>0), most, &found, &gone, &u.next)
     for i in range(found.n // sizeof(PendingView)):
         p = <PendingView*>found.p + i
-        if not has_entry(&run.entry, p.id) or not cap_takes(o.cap, p.id, run.entry.fields):
+        if not stream_find(&run.entry, p.id) or not cap_takes(o.cap, p.id, &run.entry):
             break
         n += 1
         buffer_add(ids, &p.id, sizeof(StreamId))
@@ -520,7 +509,7 @@ cdef size_t give_new(Call *c, Under *u, const GroupRead *o, size_t most,
     cdef int settled
     group_new(c.kernel, u.s, &u.g, consume(c.dispatch, c.db, u.key, u.name, u.g.shared, &settled),
               &at)
-    while n < most and stream_next(&at) and cap_takes(o.cap, at.id, at.fields):
+    while n < most and stream_next(&at) and cap_takes(o.cap, at.id, &at):
         buffer_add(ids, &at.id, sizeof(StreamId))
         n += 1
     if n:
@@ -541,8 +530,8 @@ cdef size_t give_again(Call *c, Under *u, const GroupRead *o, StreamId after, si
     run_begin(c, u, &run, o.consumer, c.kernel.now)
     while n < most and more and pending_from(c.kernel, &u.g, after, o.consumer, &p):
         after = p.id
-        there = has_entry(&run.entry, after)
-        if not cap_takes(o.cap, after, run.entry.fields if there else NOBODY):
+        there = stream_find(&run.entry, after)
+        if not cap_takes(o.cap, after, &run.entry if there else NULL):
             break
         buffer_add(ids, &after, sizeof(StreamId))
         n += 1
@@ -582,8 +571,8 @@ cdef void reply_aged(Call *c, Collection *s, const StreamId *ids, size_t n, cons
     reply_array(c.reply, n)
     stream_seek(c.kernel, s, ids[0], 0, &at)
     for i in range(n):
-        has_entry(&at, ids[i])
-        reply_entry(c, at.id, at.fields, 2)
+        stream_find(&at, ids[i])
+        reply_entry(c, at.id, stream_fields(&at), 2)
         reply_int(c.reply, ages[i].idle if i < claimed else 0)
         reply_int(c.reply, ages[i].deliveries if i < claimed else 0)
 
@@ -596,8 +585,8 @@ cdef void reply_given(Call *c, Collection *s, const StreamId *ids, size_t n) noe
     if n:
         stream_seek(c.kernel, s, ids[0], 0, &at)
     for i in range(n):
-        if has_entry(&at, ids[i]):
-            reply_entry(c, at.id, at.fields)
+        if stream_find(&at, ids[i]):
+            reply_entry(c, at.id, stream_fields(&at))
         else:
             reply_array(c.reply, 2)
             reply_id(c, ids[i])
@@ -899,7 +888,7 @@ cdef int claim_one(Call *c, Under *u, Run *run, const Claim *x, StreamId id,
     cdef int64_t deliveries
     cdef int there
     there = find_next(c, u, run, id, &p)
-    if not has_entry(&run.entry, id):
+    if not stream_find(&run.entry, id):
         if there:
             run_add(c, u, run, RUN_REMOVES, id, 0)
             buffer_add(gone, &id, sizeof(StreamId))
@@ -1109,7 +1098,7 @@ cdef int nack_one(Call *c, Under *u, Run *run, const Nack *x, StreamId id) noexc
     cdef int64_t deliveries = x.deliveries
     cdef int there
     there = find_next(c, u, run, id, &p)
-    if not there and not (x.force and has_entry(&run.entry, id)):
+    if not there and not (x.force and stream_find(&run.entry, id)):
         return 0
     if deliveries < 0:
         deliveries = INT64_MAX if x.mode == NACK_FATAL else p.deliveries if there else 0

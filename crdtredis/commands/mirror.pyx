@@ -24,9 +24,9 @@ from crdtredis._core cimport (DIRTY_DEADLINE, DIRTY_KEY, DIRTY_MEMBER, MIRROR_OV
                               member_score, member_view, mirror_again, mirror_arrived,
                               mirror_begin_pass, mirror_find, mirror_lacks, mirror_lose,
                               mirror_put_back, mirror_sent, mirror_set, mirror_since, mirror_take,
-                              mirror_walk, stream_added, stream_max_deleted, stream_next,
-                              stream_seek, stream_top, string_view, table_scan, value_live,
-                              walk_next, walk_shown, walk_value)
+                              mirror_walk, stream_added, stream_fields, stream_max_deleted,
+                              stream_next, stream_seek, stream_top, string_view, table_scan,
+                              value_live, walk_next, walk_shown, walk_value)
 from crdtredis._resp cimport Reply, format_double, reply_array, reply_bulk
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.dump cimport put_groups_alone, put_value, seal_value
@@ -175,7 +175,7 @@ cdef void put_stream(Batch *b, Element *e, Span key, int64_t at) noexcept nogil:
     put_restore(b, e, span(PART_NAME, strlen(PART_NAME)), -1, 1)
     stream_seek(b.k, s, stream_id(0, 0), 0, &entry)
     while stream_next(&entry):
-        fields = entry.fields
+        fields = stream_fields(&entry)
         n = 2 * take_pairs(&fields)
         begin(b, <int>n + 3, "XADD")
         word(b, PART_NAME)

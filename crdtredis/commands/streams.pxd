@@ -3,7 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint64_t
 
-from crdtredis._core cimport Collection, StreamId
+from crdtredis._core cimport Collection, StreamCursor, StreamId
 from crdtredis._engine cimport Call
 from crdtredis.buffer cimport Span
 
@@ -22,8 +22,8 @@ cdef void cap_begin(ReadCap *cap) noexcept nogil
 # The option argv[*i] with its number, if it is one of these: *i moves on to that.
 cdef int read_cap(Call *c, int *i, ReadCap *cap) noexcept nogil
 cdef int check_cap(Call *c, const ReadCap *cap, int64_t count) noexcept nogil
-# Is this entry given, too? Behind one that is not, none is. fields.p: NULL: it is gone.
-cdef int cap_takes(ReadCap *cap, StreamId id, Span fields) noexcept nogil
+# Is this entry given, too? Behind one that is not, none is. at: stands on it; NULL: it is gone.
+cdef int cap_takes(ReadCap *cap, StreamId id, StreamCursor *at) noexcept nogil
 # of XGROUP, XINFO: options that do not fit argv[1]
 cdef void refuse_subcommand(Call *c, const char *container) noexcept nogil
 cdef int by_id(const void *a, const void *b) noexcept nogil             # for qsort

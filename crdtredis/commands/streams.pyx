@@ -26,9 +26,10 @@ from crdtredis._core cimport (Collection, Element, Idempotence, KNOWN_MOST, Kern
                               idempotence_of, idempotence_set, key_collection, key_find,
                               key_prepare, member_remove, op_room, produced_find, produced_name,
                               produced_name_hashed, produced_put, put_id, references_remove,
-                              references_size, stream_add, stream_added, stream_after, stream_end,
-                              stream_len, stream_max_deleted, stream_next, stream_place,
-                              stream_remove, stream_seek, stream_set_id, stream_star, stream_top,
+                              references_size, stream_add, stream_added, stream_after,
+                              stream_between, stream_end, stream_fields, stream_len,
+                              stream_max_deleted, stream_next, stream_place, stream_remove,
+                              stream_seek, stream_set_id, stream_star, stream_top,
                               stream_trim)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_SCRIPT, Call, is_word, native, refuse,
                                 refuse_arity, refuse_int, refuse_syntax, wait_for_keys)
@@ -238,19 +239,15 @@ cdef size_t reply_range(Call *c, Collection *s, StreamId first, StreamId last, i
     how many. Reverse: from the last on."""
     cdef Kernel *k = c.kernel
     cdef StreamCursor at
-    cdef size_t n = 0, i
-    cdef StreamId begin = last if reverse else first, end = first if reverse else last
-    cdef int side = -1 if reverse else 1
-    stream_seek(k, s, begin, reverse, &at)
-    while (id_order(first, last) <= 0 and (count == 0 or n < <size_t>count) and stream_next(&at)
-           and id_order(at.id, end) * side <= 0):
-        n += 1
+    cdef size_t n = stream_between(s, first, last), i
+    if count:
+        n = min(n, <size_t>count)
     if not bare:
         reply_array(c.reply, n)
-    stream_seek(k, s, begin, reverse, &at)
+    stream_seek(k, s, last if reverse else first, reverse, &at)
     for i in range(n):
         stream_next(&at)
-        reply_entry(c, at.id, at.fields)
+        reply_entry(c, at.id, stream_fields(&at))
     return n
 
 
@@ -310,14 +307,12 @@ cdef int choose_id(Call *c, Collection *s, Adding *a) noexcept nogil:
 
 cdef int64_t surplus(Kernel *k, Collection *s, const Adding *a, int64_t node) noexcept nogil:
     """How many entries the strategy is to remove, the first ones."""
-    cdef int64_t length = <int64_t>stream_len(s), n = 0, before
-    cdef StreamCursor at
+    cdef int64_t length = <int64_t>stream_len(s), n, before
+    cdef StreamId last = a.least
     if a.strategy == TRIM_MAXLEN:
         n = max(length - a.length, <int64_t>0)
     else:
-        stream_seek(k, s, stream_id(0, 0), 0, &at)
-        while (a.limit == 0 or n < a.limit) and stream_next(&at) and id_order(at.id, a.least) < 0:
-            n += 1
+        n = <int64_t>stream_between(s, stream_id(0, 0), last) if id_down(&last) else 0
     if a.limit:
         n = min(n, a.limit)
     if a.about and n < length:                  # up to where a node of Redis's would begin
@@ -713,12 +708,16 @@ cdef inline int64_t bulk_size(size_t n) noexcept nogil:
     return <int64_t>(n + format_uint64(n, digits) + 5)
 
 
-cdef int cap_takes(ReadCap *cap, StreamId id, Span fields) noexcept nogil:
+cdef int cap_takes(ReadCap *cap, StreamId id, StreamCursor *at) noexcept nogil:
     cdef char text[ID_TEXT]
-    cdef int64_t size = bulk_size(format_id(id, text)) + 4
-    cdef uint64_t n, i
+    cdef Span fields
+    cdef int64_t size
+    cdef uint64_t n = 0, i
     if cap.bytes != INT64_MAX:
-        n = 2 * take_pairs(&fields) if fields.p != NULL else 0
+        size = bulk_size(format_id(id, text)) + 4
+        if at != NULL:
+            fields = stream_fields(at)
+            n = 2 * take_pairs(&fields)
         size += 3 + format_uint64(n, text)
         for i in range(n):
             size += bulk_size(take_text(&fields).n)
@@ -793,7 +792,7 @@ cdef size_t entries_asked(Kernel *k, Collection *s, const Asked *x, int64_t most
         most = 1
     begin_reading(k, s, x, &at)
     while ((most == 0 or n < <size_t>most) and stream_next(&at)
-           and cap_takes(cap, at.id, at.fields)):
+           and cap_takes(cap, at.id, &at)):
         n += 1
     return n
 
@@ -817,7 +816,7 @@ cdef void reply_read(Call *c, const ReadOptions *o, const Asked *asked, int n) n
         begin_reading(c.kernel, find_stream(c, c.argv[o.first + i]), asked + i, &at)
         for j in range(asked[i].n):
             stream_next(&at)
-            reply_entry(c, at.id, at.fields)
+            reply_entry(c, at.id, stream_fields(&at))
 
 
 cdef void wait_for_entries(Call *c, const ReadOptions *o, const Asked *asked) noexcept nogil:

@@ -44,6 +44,9 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
     if types[c.type].remove != NULL:
         types[c.type].remove(op, c)
         return
+    if c.type == T_STREAM:
+        remove_up_to(k, op, c, NULL)
+        return
     if has_order(c):
         order_free(order_of(c))
     if c.type == T_GROUPS:
@@ -313,18 +316,24 @@ cdef Element *apply_to_stream(Kernel *k, const Applying *op, const Effect *x,
     on cells of the head."""
     cdef uint32_t hash = key_hash(k, x.name.p, x.name.n)
     cdef Collection *c = element_collection(k, e, T_STREAM) if e != NULL else NULL
-    cdef Element *m = entry_under(k, c, x.name, hash) if c != NULL else NULL
-    cdef int there = m != NULL
+    cdef Element *m = NULL
+    cdef int there
     cdef int stays = x.kind == ASSIGN and c != NULL and c.live  # the key, before and after
     cdef Collection *groups = groups_of(c) if c != NULL else NULL
     cdef char name
     cdef Effect y
+    if c != NULL:
+        m = (entry_under(k, c, x.name, hash) if x.kind == ASSIGN
+             else table_find(&c.table, x.name.p, x.name.n, hash))
+    there = m != NULL
     if x.kind == REMOVE and x.keep:
         e = apply_trim(k, op, x, e)
     else:
         if x.kind == REMOVE or there:
             groups_cut(k, op, groups, id_of(x.name.p), id_of(x.name.p))
-        if stays:
+        if x.kind == REMOVE and m == NULL and c != NULL:
+            e = remove_sealed(k, op, x, e, c)
+        elif stays:
             change_member(k, op, x, c, m, hash)
         else:
             e = apply_to_member(k, op, x, e)
@@ -335,7 +344,7 @@ cdef Element *apply_to_stream(Kernel *k, const Applying *op, const Effect *x,
         forget_places(groups)
     if x.kind == REMOVE:
         if c != NULL and not k.inbox.recovering:
-            forget_late(c)
+            forget_late(k, c)
         return e
     if groups != NULL and groups_data(groups).said_by == make_dot(op.slot, op.seq):
         mark_added(k, op, groups, id_of(x.name.p))
@@ -360,7 +369,77 @@ cdef Element *apply_to_stream(Kernel *k, const Applying *op, const Effect *x,
         y.run_index = x.run_index
         y.total = x.total
         e = apply_to_head(k, op, &y, e, c if stays else NULL)
+    if not there:
+        seal_behind(k, c, id_of(x.name.p))
     return e
+
+
+cdef uint64_t observed_in(const Applying *op, const Sealed *b, uint32_t from_,
+                          uint32_t to) noexcept nogil:
+    """Of its entries between these places those that op observed."""
+    cdef uint64_t found = 0
+    cdef uint32_t i
+    for i in range(from_, to):
+        if op.local or observed(op, sealed_dot(b, i)):
+            found |= <uint64_t>1 << i
+    return found
+
+
+cdef Element *remove_sealed(Kernel *k, const Applying *op, const Effect *x, Element *e,
+                            Collection *c) noexcept nogil:
+    """An entry that does not stand by itself, if it is there."""
+    cdef Database *d = &k.db[x.db]
+    cdef StreamId id = id_of(x.name.p)
+    cdef int was_live = element_live(e)
+    cdef OrderCursor at
+    cdef Item *item
+    cdef size_t rank
+    rank = entry_seek(c, id, &at, &item)
+    if item == NULL or not sealed_n(item.e) or not is_at(item, &at, id):
+        return e
+    sealed_cut(k, c, rank - at.within, sealed_of(item.e),
+              observed_in(op, sealed_of(item.e), at.within, at.within + 1))
+    return reencode(k, &d.table, &d.live, e, was_live)
+
+
+cdef size_t remove_up_to(Kernel *k, const Applying *op, Collection *c,
+                         const StreamId *last) noexcept nogil:
+    """Of all entries up to an id (NULL: of all) what op observed goes. How many are left of
+    them."""
+    cdef Order *o = order_of(c)
+    cdef size_t rank = 0, n
+    cdef OrderCursor at
+    cdef Effect x
+    cdef Item *item
+    cdef Element *m
+    cdef Sealed *b
+    cdef uint32_t upto
+    cdef uint64_t gone
+    memset(&x, 0, sizeof(Effect))
+    while True:
+        item = order_at(o, rank, &at)
+        if item == NULL or (last != NULL and id_below(last[0], entry_id(item, &at))):
+            return rank
+        m = item.e
+        n = o.n
+        if sealed_n(m):
+            b = sealed_of(m)
+            upto = b.n if last == NULL else sealed_rank(b, last.ms, last.seq)
+            upto += upto < b.n and not id_below(last[0], sealed_id(b, upto))
+            gone = observed_in(op, b, 0, upto)
+            sealed_cut(k, c, rank, b, gone)
+            rank += upto - bits_set(gone)
+        elif m.meta & E_PLAIN and observed(op, m.dot):
+            order_remove_at(o, rank)
+            c.live -= 1
+            table_remove(&c.table, m)
+            element_free(m)
+        else:
+            unindex(k, c, m)
+            m = remove_in(k, op, &x, &c.table, &c.live, m)
+            if m != NULL:
+                index_member(k, c, m)
+            rank += o.n == n
 
 
 cdef Element *apply_trim(Kernel *k, const Applying *op, const Effect *x,
@@ -371,36 +450,13 @@ cdef Element *apply_trim(Kernel *k, const Applying *op, const Effect *x,
     cdef Collection *groups = groups_of(c) if c != NULL else NULL
     cdef StreamId last = id_of(x.name.p), first
     cdef int was_live = element_live(e) if e != NULL else 0
-    cdef size_t rank = 0, n
-    cdef char name[16]
-    cdef OrderCursor at
-    cdef Item *item
-    cdef Element *m
-    cdef uint32_t hash, plain
     memset(&first, 0, sizeof(StreamId))
     groups_cut(k, op, groups, first, last)
-    while c != NULL:
-        item = order_at(order_of(c), rank, &at)
-        if item == NULL or id_below(last, id_of(element_key(item.e))):
-            break
-        m = item.e
-        plain = m.meta & E_PLAIN
-        if plain and observed(op, m.dot):
-            order_remove_at(order_of(c), rank)
-            c.live -= 1
-            table_remove(&c.table, m)
-            element_free(m)
-            continue
-        n = order_of(c).n
-        memcpy(name, element_key(m), STREAM_ID)
-        hash = m.hash
-        unindex(k, c, m)
-        remove_in(k, op, x, &c.table, &c.live, m)
-        reindex(k, c, span(name, STREAM_ID), hash)
-        rank += order_of(c).n == n
-    if groups != NULL and rank:
+    if c == NULL:
+        return e
+    if remove_up_to(k, op, c, &last) and groups != NULL:
         forget_places(groups)
-    return reencode(k, &d.table, &d.live, e, was_live) if c != NULL else e
+    return reencode(k, &d.table, &d.live, e, was_live)
 
 
 types[<int>T_STREAM].apply = apply_to_stream

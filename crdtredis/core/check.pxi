@@ -177,10 +177,12 @@ cdef int check_collection(Kernel *k, uint32_t db, Collection *c, Counted *found)
         assert k.joining or not c.named, "a mark that no join took away"
         return 0
     check_table(k, db, &c.table, &live, found)
-    assert table_count(&c.table) or c.type == T_STREAM and c.next != NULL and (
+    assert collection_size(c) or c.type == T_STREAM and c.next != NULL and (
         shown_as(c.next.type) == T_STREAM), \
         "an empty collection"
     if c.type != T_DEADLINES:
+        if c.type == T_STREAM:
+            live += sealing_of(c).n
         assert live == c.live, f"{c.live} members counted, {live} there"
     while True:
         m = table_next(&c.table, &pos)

@@ -17,7 +17,8 @@ from crdtredis.buffer cimport Span, buffer_free, span
 
 cdef inline size_t collection_size(Collection *c) noexcept nogil:
     """Members, tombstones included, or elements."""
-    return order_of(c).n if c.type == T_LIST else table_count(&c.table)
+    return (order_of(c).n if c.type == T_LIST or c.type == T_STREAM
+            else table_count(&c.table))
 
 
 cdef inline int is_sorted(const Collection *c) noexcept nogil:
@@ -68,15 +69,6 @@ cdef void drop_empty_collections(Kernel *k, Element *e) noexcept nogil:
         else:
             at = &c.next
     element_put_collections(e, first)
-
-
-cdef inline uint64_t big_endian(const char *p) noexcept nogil:
-    """8 bytes."""
-    cdef uint64_t v = 0
-    cdef int i
-    for i in range(8):
-        v = v << 8 | <uint8_t>p[i]
-    return v
 
 
 cdef uint64_t name_sort_key(Span name) noexcept nogil:

@@ -240,13 +240,15 @@ cdef void sum_member(void *arg, Element *m) noexcept nogil:
     g.most -= 1
 
 
-cdef int sum_list(Digesting *g, Collection *c) noexcept nogil:
+cdef int sum_ordered(Digesting *g, Collection *c) noexcept nogil:
     """Goes on behind the first g.rank elements; 1 while more is left."""
     cdef Walk w
     walk_begin(&w, &g.d.k.actors)
     walk_open(&w, c)
-    if g.rank:
+    if g.rank and c.type == T_LIST:
         w.pos = list_seek(c, g.rank - 1, &w.at)
+    elif g.rank:
+        w.pos = order_at(order_of(c), g.rank - 1, &w.at.order) != NULL
     while (w.pos or g.rank == 0) and g.most > 0 and walk_cell(&w):
         digest_place(&g.d, &w, g.key)
         g.rank += 1
@@ -270,19 +272,17 @@ cdef void sum_large(Digesting *g) noexcept nogil:
     while e != NULL and e.meta & E_ENTRY and g.type < T_COUNT:
         c = element_collection(k, e, g.type)
         more = c != NULL
-        if more and g.type == T_LIST:
-            more = sum_list(g, c)
-        while g.type != T_LIST and more and g.most > 0:
+        if more and (g.type == T_LIST or g.type == T_STREAM):
+            more = sum_ordered(g, c)
+        while g.type != T_LIST and g.type != T_STREAM and more and g.most > 0:
             g.member = table_scan(&c.table, g.member, sum_member, g)
             g.most -= 1
             more = g.member != 0
         if more:
             return
         g.type += 1
-        g.member = 0                       # c may have gone in the middle of its walk
+        g.member = g.rank = 0              # c may have gone in the middle of its walk
     g.type = T_HASH
-    g.rank = 0
-    g.member = 0
     g.large_at += sizeof(head) + g.key.n
     if g.large_at == g.large.n:
         g.large_at = g.large.n = 0

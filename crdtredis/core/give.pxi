@@ -657,24 +657,28 @@ cdef int give_stream(Giving *g, Collection *c, size_t most) noexcept nogil:
     cdef Stream *s = stream_of(c)
     cdef OrderCursor at
     cdef Item *item
+    cdef Element *m
     cdef StreamId last
     if g.member == 0:
         if g.until.n == 0:
             item = order_at(order_of(c), order_of(c).n - 1, &at) if order_of(c).n else NULL
-            buffer_add(&g.until, element_key(item.e) if item != NULL else ZERO_ID, STREAM_ID)
+            buffer_add(&g.until, ZERO_ID, STREAM_ID)
+            if item != NULL:
+                put_id(g.until.p, entry_id(item, &at))
         last = id_of(g.until.p)
         item = order_at(order_of(c), 0, &at)
         if g.after.n:
-            item = order_at(order_of(c), rank_of(c, id_of(g.after.p)), &at)
-            if item != NULL and is_at(item, id_of(g.after.p)):
-                item = order_next(&at)
-        while item != NULL and not id_below(last, id_of(element_key(item.e))):
+            entry_seek(c, id_of(g.after.p), &at, &item)
+            if item != NULL and is_at(item, &at, id_of(g.after.p)):
+                item = entry_next(&at)
+        while item != NULL and not id_below(last, entry_id(item, &at)):
             if g.items.n >= most:
                 return 1
-            give_element(g, SORT_STREAM, item.e, 0)
+            m = entry_element(item, &at, &g.k.scratch.entry)
+            give_element(g, SORT_STREAM, m, 0)
             g.after.n = 0
-            buffer_add(&g.after, element_key(item.e), STREAM_ID)
-            item = order_next(&at)
+            buffer_add(&g.after, element_key(m), STREAM_ID)
+            item = entry_next(&at)
         if g.databases <= HOME_DB:
             return 0
         g.member = 1

@@ -59,7 +59,7 @@ cdef Element *group_put(Kernel *k, uint32_t db, Span key, Element *e, Span name,
     m.shared = shared
     stream_seek(k, s, last, 1, &at)
     if stream_next(&at):
-        x = entry_mark(k, entry_of(k, s, at.id))
+        x = place_mark(k, &at.on, &at.on_at)
         mark_put(&m.given, &x)
     for i in range(n):
         x = entry_mark(k, entry_of(k, s, waiting[i]))

@@ -9,8 +9,9 @@ from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 
 cdef void gather_seen(Kernel *k, Collection *stream, Buffer *seen) noexcept nogil:
     """Of each actor that has written to the stream its last op there; or one after that."""
-    cdef size_t pos = 0, i
-    cdef Element *m
+    cdef OrderCursor at
+    cdef Item *item
+    cdef size_t i
     cdef Mark x
     cdef Mark *y
     cdef Said w
@@ -23,10 +24,10 @@ cdef void gather_seen(Kernel *k, Collection *stream, Buffer *seen) noexcept nogi
             if x.seq:
                 mark_put(seen, &x)
         return
-    m = table_next(&stream.table, &pos)
-    while m != NULL:
+    item = order_at(order_of(stream), 0, &at)
+    while item != NULL:
         i = 0
-        while nth_write(m, i, &w):
+        while nth_of_entry(item, &at, i, &w):
             i += 1
             x.actor = k.actors.v[dot_slot(w.dot)].id
             x.seq = dot_seq(w.dot)
@@ -35,7 +36,7 @@ cdef void gather_seen(Kernel *k, Collection *stream, Buffer *seen) noexcept nogi
                 mark_put(seen, &x)
             else:
                 y.seq = max(y.seq, x.seq)
-        m = table_next(&stream.table, &pos)
+        item = entry_next(&at)
 
 
 cdef Element *make_round(Kernel *k, uint32_t db, Span key, Element *e, int letter, Span name,

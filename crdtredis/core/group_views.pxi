@@ -487,18 +487,18 @@ cdef void keep_place(StreamCursor *at, Groups *g, int passing) noexcept nogil:
     keep_places(at.k, g, at.group, &places)
 
 
-cdef int is_wanted(StreamCursor *at, Element *m) noexcept nogil:
-    """Is entry m (NULL: the walk is over) new to the group that was looked at last, and this
-    replica's to give out?"""
+cdef int is_wanted(StreamCursor *at, int there) noexcept nogil:
+    """Is the entry on which it stands (not there: the walk is over) new to the group that was
+    looked at last, and this replica's to give out?"""
     cdef Groups *g = groups_data(groups_of(at.c))
     cdef Mark mark
     cdef int is_new = 0, mine = 0, ends
-    if m != NULL:
-        mark = entry_mark(at.k, m)
+    if there:
+        mark = place_mark(at.k, &at.on, &at.on_at)
         is_new = not is_delivered(g, &mark)
         mine = is_new and gives_out(at.k, at.by, mark.actor)
-    ends = g.passing & ((PASSING_GIVEN if m == NULL or is_new else 0)
-                        | (PASSING_OTHERS if m == NULL or mine else 0))
+    ends = g.passing & ((PASSING_GIVEN if not there or is_new else 0)
+                        | (PASSING_OTHERS if not there or mine else 0))
     if ends and g.some:
         keep_place(at, g, ends)
     g.passing &= ~ends
@@ -527,13 +527,13 @@ cdef int is_above(Kernel *k, Collection *s, const Mark *last) noexcept nogil:
     item = last_up_to(s, last.id, &at)
     while item != NULL and n and not of_it:
         i = 0
-        while nth_write(item.e, i, &w):
+        while nth_of_entry(item, &at, i, &w):
             i += 1
             if k.actors.v[dot_slot(w.dot)].id == last.actor:
                 of_it = 1
                 newer |= dot_seq(w.dot) > last.seq
         n -= 1
-        item = order_prev(&at)
+        item = entry_prev(&at)
     return not newer and (of_it or item == NULL)
 
 
@@ -585,11 +585,11 @@ cdef int begins_right(Kernel *k, Collection *s, const GroupView *g) noexcept nog
     cdef Mark mark
     load_marks(k, c, find_group(k, c, g.name))
     low = new_from(k, s)
-    while item != NULL and id_below(id_of(element_key(item.e)), low):
-        mark = entry_mark(k, item.e)
+    while item != NULL and id_below(entry_id(item, &at), low):
+        mark = place_mark(k, item, &at)
         if not is_delivered(groups_data(c), &mark):
             return 0
-        item = order_next(&at)
+        item = entry_next(&at)
     return 1
 
 
@@ -691,9 +691,9 @@ cdef int is_pending(Collection *c, Span group, StreamId id) noexcept nogil:
 cdef void group_references(Kernel *k, Collection *s, const StreamId *ids, size_t n,
                            uint8_t *out) noexcept nogil:
     cdef Collection *c = groups_of(s)
-    cdef OrderCursor waits_at, entry_at
+    cdef OrderCursor waits_at
     cdef Item *waits
-    cdef Item *entry
+    cdef Element *entry
     cdef Element *group
     cdef Buffer name
     cdef Mark mark
@@ -705,7 +705,7 @@ cdef void group_references(Kernel *k, Collection *s, const StreamId *ids, size_t
         load_marks(k, c, group)
         name_begin(&name, G_RECORD, name_group(group))
         head = name.n
-        waits_at.leaf = entry_at.leaf = NULL
+        waits_at.leaf = NULL
         for i in range(n):
             if out[i]:
                 continue
@@ -715,10 +715,9 @@ cdef void group_references(Kernel *k, Collection *s, const StreamId *ids, size_t
                                   content(&name))
             out[i] = waits != NULL and begins_with(waits.e, content(&name))
             if not out[i]:
-                entry = order_forward(order_of(s), &entry_at, ids[i].ms,
-                                      span(name.p + head, STREAM_ID))
-                if entry != NULL and is_at(entry, ids[i]):
-                    mark = entry_mark(k, entry.e)
+                entry = entry_of(k, s, ids[i])
+                if entry != NULL:
+                    mark = entry_mark(k, entry)
                     out[i] = not is_delivered(groups_data(c), &mark)
                 else:
                     out[i] = id_below(last_delivered(c), ids[i])

@@ -506,6 +506,14 @@ cdef int nth_write(Element *m, size_t i, Said *out) noexcept nogil:
     return 1
 
 
+cdef int nth_of_entry(const Item *item, const OrderCursor *at, size_t i, Said *out) noexcept nogil:
+    """The same of the entry of a stream at this place; of one in a block only the dot."""
+    if not sealed_n(item.e):
+        return nth_write(item.e, i, out)
+    out.dot = sealed_dot(sealed_of(item.e), at.within)
+    return i == 0
+
+
 cdef int write_of(Element *m, uint64_t dot, Said *out) noexcept nogil:
     cdef size_t i = 0
     while nth_write(m, i, out):
@@ -818,6 +826,19 @@ cdef Mark entry_mark(Kernel *k, Element *m) noexcept nogil:
     return x
 
 
+cdef Mark place_mark(Kernel *k, const Item *item, const OrderCursor *at) noexcept nogil:
+    """The same of the entry at this place."""
+    cdef Mark x
+    cdef uint64_t dot
+    if not sealed_n(item.e):
+        return entry_mark(k, item.e)
+    dot = sealed_dot(sealed_of(item.e), at.within)
+    x.actor = k.actors.v[dot_slot(dot)].id
+    x.seq = dot_seq(dot)
+    x.id = entry_id(item, at)
+    return x
+
+
 cdef Written *written_by(Kernel *k, Collection *stream, uint64_t actor) noexcept nogil:
     """NULL: nothing of it has come here since this process began."""
     cdef const Buffer *b = writers_of(stream)
@@ -829,16 +850,16 @@ cdef Written *written_by(Kernel *k, Collection *stream, uint64_t actor) noexcept
     return NULL
 
 
-cdef int note_writes(Kernel *k, Element *e, Marks *m, const Mark *last,
-                     const Mark *x) noexcept nogil:
-    """Of entry e what is of x's actor: a hole where it is behind `last` and before x. Returns 0:
-    none is; 1; or 2 where one is not behind `last`."""
+cdef int note_writes(Kernel *k, const Item *item, const OrderCursor *at, Marks *m,
+                     const Mark *last, const Mark *x) noexcept nogil:
+    """Of the entry at this place what is of x's actor: a hole where it is behind `last` and before
+    x. Returns 0: none is; 1; or 2 where one is not behind `last`."""
     cdef Said w
     cdef Mark y
     cdef size_t i = 0
     cdef int found = 0
-    y.id = id_of(element_key(e))
-    while nth_write(e, i, &w):
+    y.id = entry_id(item, at)
+    while nth_of_entry(item, at, i, &w):
         i += 1
         y.actor = k.actors.v[dot_slot(w.dot)].id
         y.seq = dot_seq(w.dot)
@@ -865,20 +886,20 @@ cdef void note_holes(Kernel *k, Collection *stream, Marks *m, const Mark *last,
     memset(&begin, 0, sizeof(StreamId))
     item = last_up_to(stream, x.id, &at) if written != NULL else NULL
     while item != NULL and found != 2:
-        id = id_of(element_key(item.e))
+        id = entry_id(item, &at)
         if id_below(id, written.id):
             break
         if id_below(written.gap_begin, id) and id_below(id, written.gap_end):
             item = last_up_to(stream, written.gap_begin, &at)
             continue
-        found = note_writes(k, item.e, m, last, x)
+        found = note_writes(k, item, &at, m, last, x)
         others += found == 0
         if found == 1:
             end = id
             others = 0
         elif found == 2:
             begin = id
-        item = order_prev(&at)
+        item = entry_prev(&at)
     if others > GAP_LEAST and (rank_of(stream, end) - rank_of(stream, begin) > rank_of(
             stream, written.gap_end) - rank_of(stream, written.gap_begin)):
         written.gap_begin = begin
@@ -888,12 +909,10 @@ cdef void note_holes(Kernel *k, Collection *stream, Marks *m, const Mark *last,
 cdef void mark_given(Kernel *k, Collection *stream, Marks *m, const Mark *x) noexcept nogil:
     cdef Mark *last
     cdef size_t i
-    cdef char name[16]
     cdef Element *e
     cdef Said w
     if is_behind(m, x):
-        put_id(name, x.id)
-        e = table_find(&stream.table, name, STREAM_ID, key_hash(k, name, STREAM_ID))
+        e = entry_of(k, stream, x.id)
         if e != NULL and write_of(e, create_dot(k, x.actor, x.seq), &w):
             mark_put(&m.odd, x)
         return

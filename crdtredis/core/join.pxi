@@ -727,8 +727,53 @@ cdef void tidy_members(Joining *j, Collection *c) noexcept nogil:
     j.keys.n = 0
 
 
+cdef int tidy_entries(Joining *j, Collection *c) noexcept nogil:
+    """Of a stream, behind the one that came last; 1 while more is left."""
+    cdef Order *o = order_of(c)
+    cdef OrderCursor at
+    cdef Item *item
+    cdef Sealed *b
+    cdef StreamId last
+    cdef uint64_t gone
+    cdef size_t n, rank = 0
+    cdef uint32_t i
+    if j.after.n:
+        last = id_of(j.after.p)
+        rank = entry_seek(c, last, &at, &item)
+        if item != NULL and is_at(item, &at, last):
+            rank += 1
+    while j.most > 0:
+        item = order_at(o, rank, &at)
+        if item == NULL:
+            return 0
+        j.most -= 1
+        n = o.n
+        if not sealed_n(item.e):
+            last = entry_id(item, &at)
+            tidy_member(j, c, item.e)
+            rank += o.n == n
+        else:
+            b = sealed_of(item.e)
+            gone = 0                       # those before it have been looked at
+            for i in range(at.within, b.n):
+                gone |= <uint64_t>(b.named & row_bit(b, i) == 0
+                                   and observed(&j.op, sealed_dot(b, i))) << i
+            last = sealed_id(b, b.n - 1)
+            b.named = 0
+            j.changed |= gone != 0
+            n = b.n - at.within - bits_set(gone)
+            sealed_cut(j.k, c, rank - at.within, b, gone)
+            rank += n
+        buffer_need(&j.after, STREAM_ID)
+        put_id(j.after.p, last)
+        j.after.n = STREAM_ID
+    return 1
+
+
 cdef int tidy_collection(Joining *j, Collection *c) noexcept nogil:
     """Goes on with it; 1 while more is left."""
+    if c.type == T_STREAM:
+        return tidy_entries(j, c)
     if c.type == T_LIST:
         if not c.named and not list_pass_rest(j, c):
             return 1
@@ -827,15 +872,13 @@ cdef int tidy_marks(Joining *j, Collection *stream, Marks *m) noexcept nogil:
     cdef Kernel *k = j.k
     cdef Element *e
     cdef Mark *x
-    cdef char name[16]
     cdef uint64_t dot
     cdef size_t i, n = mark_count(&m.odd), left = 0
     cdef Said w
     for i in range(n):
         x = mark_at(&m.odd, i)
         dot = create_dot(k, x.actor, x.seq)
-        put_id(name, x.id)
-        e = table_find(&stream.table, name, STREAM_ID, key_hash(k, name, STREAM_ID))
+        e = entry_of(k, stream, x.id)
         if ((e == NULL or not write_of(e, dot, &w)) and dot
                 and (observed(&j.op, dot) or observed_before(j, dot))):
             continue

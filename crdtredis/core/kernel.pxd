@@ -182,6 +182,8 @@ cdef struct Scratch:
     Buffer made             # a position in wire form; the deps of an op
     Buffer total            # a total in wire form
     Buffer few              # the live ones found among many tombstones: see random_among_few
+    Buffer entry            # an entry of a block, as an element,
+    Buffer gathered         # and the fields of those that go into one
     char number[5200]       # where string_view formats a number,
     Buffer image            # and where it writes a HyperLogLog
     Buffer mark             # a database and a key

@@ -1,7 +1,7 @@
 # The order index of sorted sets and lists: a B+ tree with counts.
 #
 # Of a list, the items are blocks: each counts as many elements as it holds, and ranks are of
-# elements. Else the two are the same.
+# elements. Of a stream, some are. Else the three are the same.
 #
 # Leaves hold up to 64 items in order and are linked in both directions; branches hold for each
 # child its first item and how many items lie below it, so ranks are sums along one path. Against a
@@ -59,14 +59,24 @@ cdef inline Item *leaf_items(Leaf *l) noexcept nogil:
 
 
 cdef inline size_t item_weight(const Order *o, const Item *i) noexcept nogil:
-    return i.sort_key if o.positions != NULL else 1
+    cdef size_t n
+    if o.positions != NULL:
+        return i.sort_key
+    n = sealed_n(i.e)
+    return n if n else 1
 
 
 cdef int compare_names(Element *e, Span name) noexcept nogil:
     """Below, equal to or above 0 as e's name is before, equal to or after `name`: by bytes, and
     then the shorter first."""
-    cdef size_t n = element_klen(e) if element_klen(e) < name.n else name.n
+    cdef size_t n
     cdef int r
+    cdef uint64_t x, y
+    if sealed_n(e):                        # the ms are the same
+        x = sealed_seq(sealed_of(e), 0)
+        y = big_endian(name.p + sizeof(uint64_t))
+        return (x > y) - (x < y)
+    n = element_klen(e) if element_klen(e) < name.n else name.n
     r = memcmp(element_key(e), name.p, n) if n else 0
     return r if r else (element_klen(e) > name.n) - (element_klen(e) < name.n)
 
@@ -124,18 +134,20 @@ cdef uint32_t leaf_of_rank(const Order *o, Leaf *l, size_t n, size_t *rank) noex
     """The item that holds the element of this rank, which becomes its rank there. n: elements in
     l."""
     cdef uint32_t i = 0
-    if o.positions == NULL:
+    cdef size_t last
+    if o.positions == NULL and not o.weighed:
         i = <uint32_t>rank[0]
         rank[0] = 0
         return i
     if rank[0] >= n:
         rank[0] -= n
         return l.n
-    if rank[0] >= n - leaf_items(l)[l.n - 1].sort_key:
-        rank[0] -= n - leaf_items(l)[l.n - 1].sort_key
+    last = item_weight(o, &leaf_items(l)[l.n - 1])
+    if rank[0] >= n - last:
+        rank[0] -= n - last
         return l.n - 1
-    while rank[0] >= leaf_items(l)[i].sort_key:
-        rank[0] -= leaf_items(l)[i].sort_key
+    while rank[0] >= item_weight(o, &leaf_items(l)[i]):
+        rank[0] -= item_weight(o, &leaf_items(l)[i])
         i += 1
     return i
 
@@ -150,10 +162,10 @@ cdef size_t node_count(const Order *o, void *node, int height) noexcept nogil:
     cdef size_t n = 0
     cdef uint32_t i
     if height == 0:
-        if o.positions == NULL:
+        if o.positions == NULL and not o.weighed:
             return l.n
         for i in range(l.n):
-            n += leaf_items(l)[i].sort_key
+            n += item_weight(o, &leaf_items(l)[i])
         return n
     for i in range(b.n):
         n += b.count[i]
@@ -358,21 +370,25 @@ cdef inline uint32_t node_fill(void *node, int height) noexcept nogil:
     return (<Branch*>node).n if height else (<Leaf*>node).n
 
 
-cdef size_t node_remove(const Order *o, void *node, int height, size_t n,
-                        size_t rank) noexcept nogil:
-    """Returns how many elements went. n: elements below it before, as in the others."""
+cdef size_t node_remove(const Order *o, void *node, int height, size_t n, size_t rank,
+                        uint32_t *items) noexcept nogil:
+    """As many items as stand in one leaf, counted down. Returns how many elements went. n: elements
+    below it before, as in the others."""
     cdef Branch *b = <Branch*>node
     cdef Leaf *l = <Leaf*>node
-    cdef uint32_t at, full, fill
-    cdef size_t fewer
+    cdef uint32_t at, full, fill, i, cut
+    cdef size_t fewer = 0
     if height == 0:
         at = leaf_of_rank(o, l, n, &rank)
-        fewer = item_weight(o, &leaf_items(l)[at])
-        l.n -= 1
-        memmove(leaf_items(l) + at, leaf_items(l) + at + 1, (l.n - at) * sizeof(Item))
+        cut = min(items[0], l.n - at)
+        for i in range(at, at + cut):
+            fewer += item_weight(o, &leaf_items(l)[i])
+        l.n -= cut
+        memmove(leaf_items(l) + at, leaf_items(l) + at + cut, (l.n - at) * sizeof(Item))
+        items[0] -= cut
         return fewer
     at = branch_of_rank(b, n, &rank, 0)
-    fewer = node_remove(o, b.child[at], height - 1, b.count[at], rank)
+    fewer = node_remove(o, b.child[at], height - 1, b.count[at], rank, items)
     b.count[at] -= fewer
     full = BRANCH_CHILDREN if height > 1 else LEAF_ITEMS
     fill = node_fill(b.child[at], height - 1)
@@ -395,13 +411,18 @@ cdef void order_remove(Order *o, uint64_t sort_key, Element *e) noexcept nogil:
 
 
 cdef void order_remove_at(Order *o, size_t rank) noexcept nogil:
+    order_cut(o, rank, 1)
+
+
+cdef void order_cut(Order *o, size_t rank, uint32_t items) noexcept nogil:
     cdef void *root
-    o.n -= node_remove(o, o.root, o.height, o.n, rank)
-    while o.height and (<Branch*>o.root).n == 1:
-        root = (<Branch*>o.root).child[0]
-        mem_free(o.root)
-        o.root = root
-        o.height -= 1
+    while items:
+        o.n -= node_remove(o, o.root, o.height, o.n, rank, &items)
+        while o.height and (<Branch*>o.root).n == 1:
+            root = (<Branch*>o.root).child[0]
+            mem_free(o.root)
+            o.root = root
+            o.height -= 1
     if o.n == 0:
         order_free(o)
 
@@ -423,7 +444,7 @@ cdef inline void order_forget(Order *o) noexcept nogil:
     """Leaves it empty; the nodes are another's now, or freed."""
     o.root = NULL
     o.n = 0
-    o.height = 0
+    o.height = o.weighed = 0
 
 
 cdef int order_free_some(Order *o, int *most) noexcept nogil:
@@ -453,7 +474,12 @@ cdef size_t order_rank(Order *o, uint64_t sort_key, Span name) noexcept nogil:
             rank += (<Branch*>node).count[i]
         node = (<Branch*>node).child[at]
         height -= 1
-    return rank + leaf_position(o, <Leaf*>node, sort_key, name, 0)
+    at = leaf_position(o, <Leaf*>node, sort_key, name, 0)
+    if not o.weighed:
+        return rank + at
+    for i in range(at):
+        rank += item_weight(o, &leaf_items(<Leaf*>node)[i])
+    return rank
 
 
 cdef Block *order_search(Order *o, Span position, size_t *rank) noexcept nogil:
@@ -505,6 +531,11 @@ cdef Item *order_at(Order *o, size_t rank, OrderCursor *cursor) noexcept nogil:
     cursor.at = leaf_of_rank(o, <Leaf*>node, n, &rank)
     cursor.within = <uint32_t>rank
     return leaf_items(<Leaf*>node) + cursor.at
+
+
+cdef inline Item *cursor_item(OrderCursor *cursor) noexcept nogil:
+    """What it stands on."""
+    return leaf_items(<Leaf*>cursor.leaf) + cursor.at
 
 
 cdef Item *order_next(OrderCursor *cursor) noexcept nogil:
@@ -561,6 +592,11 @@ cdef size_t order_memory(const Order *o) noexcept nogil:
 cdef int items_ordered(Order *o, const Item *x, const Item *y) noexcept nogil:
     cdef Buffer head
     cdef int r
+    cdef char name[16]
+    if sealed_n(y.e):
+        put_big_endian(name, sealed_ms(sealed_of(y.e), 0))
+        put_big_endian(name + 8, sealed_seq(sealed_of(y.e), 0))
+        return item_before(o, x, y.sort_key, span(name, sizeof(name)), 0)
     if o.positions == NULL:
         return item_before(o, x, y.sort_key, element_name(y.e), 0)
     memset(&head, 0, sizeof(Buffer))

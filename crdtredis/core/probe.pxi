@@ -354,6 +354,49 @@ def probe_pack(Replica r, bint change=True):
     return n
 
 
+def probe_seal(Replica r, uint64_t dice):
+    """Of each stream opens a block, as `dice` falls, and seals what it comes to of others; with 0
+    it opens all. How many blocks there are."""
+    cdef Kernel *k = &r.k
+    cdef Collection *c
+    cdef Element *e
+    cdef Item *item
+    cdef OrderCursor at
+    cdef size_t pos, rank, n = 0
+    cdef int most, all = dice == 0
+    dice |= 1
+    for db in range(DATABASES):
+        pos = 0
+        e = table_next(&k.db[db].table, &pos)
+        while e != NULL:
+            c = stream_under(e)
+            if c != NULL and order_of(c).n:
+                rank = (next_random(&dice) >> 32) % order_of(c).n
+                item = order_at(order_of(c), rank, &at)
+                if sealed_n(item.e) and next_random(&dice) >> 63 and not all:
+                    sealed_open(k, c, rank - at.within, sealed_of(item.e))
+                rank = 0
+                while all and rank < order_of(c).n:
+                    item = order_at(order_of(c), rank, &at)
+                    if sealed_n(item.e):
+                        sealed_open(k, c, rank, sealed_of(item.e))
+                    rank += 1
+                rank = (next_random(&dice) >> 32) % order_of(c).n
+                item = order_at(order_of(c), rank, &at)
+                sealing_of(c).begin = entry_id(item, &at)
+                most = 0 if all else 1 + <int>((next_random(&dice) >> 32) % 9)
+                seal_some(k, c, (next_random(&dice) >> 32) % 3, &most, 2)
+                n += sealing_of(c).blocks
+            e = table_next(&k.db[db].table, &pos)
+    return n
+
+
+def probe_sealed(Replica r, uint32_t db, bytes key):
+    """Of a stream (entries in blocks, blocks)."""
+    cdef Collection *c = stream_under(key_in(&r.k, db, span(key, len(key))))
+    return sealing_of(c).n, sealing_of(c).blocks
+
+
 def probe_between(Replica r, bytes left, bytes right):
     """A position between two, in wire form with all dots (b"": an end of the list), for the next op
     of r; None where there is no room. DamagedBatch where one of them is no position of actors that

@@ -120,6 +120,8 @@ cdef class Replica:
         buffer_free(&k.scratch.position)
         buffer_free(&k.scratch.made)
         buffer_free(&k.scratch.total)
+        buffer_free(&k.scratch.entry)
+        buffer_free(&k.scratch.gathered)
         buffer_free(&k.scratch.few)
         buffer_free(&k.scratch.image)
         buffer_free(&k.outbox.declarations)
@@ -723,12 +725,17 @@ cdef class Replica:
         cdef Element *e = key_find(&self.k, db, span(key, len(key)))
         cdef Element *m
         cdef Collection *c
+        cdef uint32_t hash
         if e == NULL:
             return None
         out = {}
         c = element_collections(&self.k, e)
         while c != NULL:
-            m = table_find(&c.table, name, len(name), key_hash(&self.k, name, len(name)))
+            hash = key_hash(&self.k, name, len(name))
+            if c.type == T_STREAM and len(name) == STREAM_ID:
+                m = entry_find(&self.k, c, span(name, len(name)), hash)
+            else:
+                m = table_find(&c.table, name, len(name), hash)
             if m != NULL:
                 out[TYPE_NAMES[c.type]] = {"writes": [], "counter_entries": []}
                 self.describe_value(m, out[TYPE_NAMES[c.type]])

@@ -5,10 +5,6 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from crdtredis.buffer cimport Span
 
-cdef struct StreamId:
-    uint64_t ms
-    uint64_t seq
-
 # Where a reader stands in the order of arrival: it has got what arrived in order of ids up to `id`,
 # and of what came late that up to `number`.
 cdef struct StreamPlace:
@@ -17,6 +13,7 @@ cdef struct StreamPlace:
 
 # What follows the order of a Collection of type T_STREAM, whose members are the entries by id.
 cdef struct Stream:
+    Sealing sealing         # sealing_of
     StreamId newest         # the greatest id that has ever arrived here
     # What arrived behind a greater one: by id an element whose dot is its number and whose value is
     # what `newest` was then. Some are of entries that are gone.
@@ -49,28 +46,24 @@ cdef struct StreamCursor:
     Item *item              # there; NULL: none
     OrderCursor arrived     # of arrival: at the next one that came late
     Item *late
-    # NULL: all are wanted; else only entries of which it says so, which is asked, behind the last
-    # one, about NULL, too
-    int (*wants)(StreamCursor *at, Element *m) noexcept nogil
+    # NULL: all are wanted; else only entries of which it says so as it stands on them (there), and
+    # behind the last one it is called, too
+    int (*wants)(StreamCursor *at, int there) noexcept nogil
     Span group              # of whom it asks
     const Portion *by        # and which of those this replica gives out; NULL: all
     # what it stands on
     StreamId id
-    Span fields             # as they show: good until the next change
+    Item on
+    OrderCursor on_at
 
 cdef enum:
-    STREAM_ID = 16          # bytes of an id as the name of a member
     FLOORS = 1024
     HEAD_EFFECTS = 3        # that stream_set_id makes, at most
 
-cdef inline int id_below(StreamId x, StreamId y) noexcept nogil:
-    return x.ms < y.ms or (x.ms == y.ms and x.seq < y.seq)
-
-# as the name of a member: both numbers big endian
-cdef StreamId id_of(const char *name) noexcept nogil
-cdef void put_id(char *to, StreamId id) noexcept nogil
 # c is what key_collection(k, e, T_STREAM) gives, also of a stream without entries.
 cdef size_t stream_len(Collection *c) noexcept nogil
+# entries from the one id to the other, both included
+cdef size_t stream_between(Collection *c, StreamId first, StreamId last) noexcept nogil
 cdef StreamId stream_top(Collection *c) noexcept nogil                   # last-generated-id
 cdef StreamId stream_max_deleted(Collection *c) noexcept nogil           # 0-0: none
 cdef uint64_t stream_added(Kernel *k, Collection *c) noexcept nogil      # entries-added
@@ -81,6 +74,10 @@ cdef void stream_seek(Kernel *k, Collection *c, StreamId id, int reverse,
 cdef void stream_after(Kernel *k, Collection *c, StreamPlace place,
                        StreamCursor *at) noexcept nogil
 cdef int stream_next(StreamCursor *at) noexcept nogil
+# As they show: good until the next change or call.
+cdef Span stream_fields(StreamCursor *at) noexcept nogil
+# By id: is there one of this id? It stands on it then; it comes to it at once where that is next.
+cdef int stream_find(StreamCursor *at, StreamId id) noexcept nogil
 # The place of a reader that got `id` last, whether that is still there or not, or begins there; and
 # of one that wants only what is yet to come (`$`). c may be NULL.
 cdef StreamPlace stream_place(Kernel *k, Collection *c, StreamId id) noexcept nogil

@@ -84,20 +84,6 @@ cdef struct Written:
 
 # ---- ids -----------------------------------------------------------------------------------------
 
-cdef StreamId id_of(const char *name) noexcept nogil:
-    cdef StreamId id
-    id.ms = big_endian(name)
-    id.seq = big_endian(name + 8)
-    return id
-
-
-cdef void put_id(char *to, StreamId id) noexcept nogil:
-    cdef int i
-    for i in range(8):
-        to[i] = <char>(id.ms >> (56 - 8 * i))
-        to[8 + i] = <char>(id.seq >> (56 - 8 * i))
-
-
 cdef uint16_t choose_low(Kernel *k) noexcept nogil:
     """One of the four parts of this actor's id that is no part of another's. So of two processes it
     is enough that one knows the other."""
@@ -195,18 +181,29 @@ cdef Element *entry_of(Kernel *k, Collection *s, StreamId id) noexcept nogil:
     """NULL: it has gone."""
     cdef char name[16]
     put_id(name, id)
-    return table_find(&s.table, name, STREAM_ID, key_hash(k, name, STREAM_ID))
+    return entry_find(k, s, span(name, STREAM_ID), key_hash(k, name, STREAM_ID))
 
 
 cdef Element *entry_under(Kernel *k, Collection *s, Span name, uint32_t hash) noexcept nogil:
-    """NULL: none is there; an id above all that arrived tells that without a look."""
+    """Before it changes, or comes. NULL: none is there; an id above all that arrived tells that
+    without a look."""
     if not k.inbox.recovering and id_below(stream_of(s).newest, id_of(name.p)):
         return NULL
+    open_for_entry(k, s, id_of(name.p))
     return table_find(&s.table, name.p, name.n, hash)
 
 
 cdef size_t stream_len(Collection *c) noexcept nogil:
     return order_of(c).n
+
+
+cdef size_t stream_between(Collection *c, StreamId first, StreamId last) noexcept nogil:
+    cdef OrderCursor at
+    cdef Item *item
+    cdef size_t below = rank_of(c, first), upto = entry_seek(c, last, &at, &item)
+    if item != NULL and is_at(item, &at, last):
+        upto += 1
+    return upto - below if below < upto else 0
 
 
 # ---- who has written -----------------------------------------------------------------------------
@@ -262,13 +259,17 @@ cdef int writers_known(Collection *c) noexcept nogil:
     cdef Write *w
     cdef uint64_t dot
     while item != NULL:
-        w = element_cell(item.e).writes if item.e.meta & E_CELL else NULL
-        dot = item.e.dot if item.e.meta & E_PLAIN else w.dot
+        w = NULL
+        if sealed_n(item.e):
+            dot = sealed_dot(sealed_of(item.e), at.within)
+        else:
+            w = element_cell(item.e).writes if item.e.meta & E_CELL else NULL
+            dot = item.e.dot if item.e.meta & E_PLAIN else w.dot
         while True:
             i = 0
             while i < n and v[i].slot != dot_slot(dot):
                 i += 1
-            id = id_of(element_key(item.e))
+            id = entry_id(item, &at)
             if i == n or v[i].seq < dot_seq(dot) or id_below(id, v[i].id) or (
                     id_below(v[i].gap_begin, id) and id_below(id, v[i].gap_end)):
                 return 0
@@ -276,7 +277,7 @@ cdef int writers_known(Collection *c) noexcept nogil:
             if w == NULL:
                 break
             dot = w.dot
-        item = order_next(&at)
+        item = entry_next(&at)
     return 1
 
 
@@ -319,7 +320,7 @@ cdef void late_clear(Stream *s) noexcept nogil:
     table_init(&s.late)
 
 
-cdef void forget_late(Collection *c) noexcept nogil:
+cdef void forget_late(Kernel *k, Collection *c) noexcept nogil:
     """Of late entries that are gone the first, where they are far more than those there."""
     cdef Stream *s = stream_of(c)
     cdef size_t rank = 0
@@ -329,7 +330,7 @@ cdef void forget_late(Collection *c) noexcept nogil:
         return
     while table_count(&s.late) > order_of(c).n + LATE_SPARE // 2:
         x = order_at(&s.arrived, rank, &at).e
-        if table_find(&c.table, element_key(x), STREAM_ID, x.hash) != NULL:
+        if entry_find(k, c, element_name(x), x.hash) != NULL:
             rank += 1
         else:
             late_remove(s, x)
@@ -378,7 +379,7 @@ cdef void stream_arrived(Kernel *k, Collection *c, Span key, Span name, uint32_t
         s.newest = id
         return
     late_add(k, s, name, hash, s.newest)
-    forget_late(c)
+    forget_late(k, c)
 
 
 cdef void stream_dropped(Kernel *k, Element *e, Collection *c) noexcept nogil:
@@ -423,27 +424,6 @@ cdef StreamPlace stream_end(Kernel *k, Collection *c) noexcept nogil:
     return place
 
 
-cdef size_t rank_of(Collection *c, StreamId id) noexcept nogil:
-    """Entries below it."""
-    cdef char name[16]
-    put_id(name, id)
-    return order_rank(order_of(c), id.ms, span(name, STREAM_ID))
-
-
-cdef inline int is_at(const Item *item, StreamId id) noexcept nogil:
-    cdef StreamId x = id_of(element_key(item.e))
-    return x.ms == id.ms and x.seq == id.seq
-
-
-cdef Item *last_up_to(Collection *c, StreamId id, OrderCursor *at) noexcept nogil:
-    """The last entry whose id is not above `id`, or NULL."""
-    cdef size_t rank = rank_of(c, id)
-    cdef Item *item = order_at(order_of(c), rank, at)
-    if item == NULL or not is_at(item, id):
-        item = order_at(order_of(c), rank - 1, at) if rank else NULL
-    return item
-
-
 cdef void stream_seek(Kernel *k, Collection *c, StreamId id, int reverse,
                       StreamCursor *at) noexcept nogil:
     at.k = k
@@ -454,7 +434,7 @@ cdef void stream_seek(Kernel *k, Collection *c, StreamId id, int reverse,
     if reverse:
         at.item = last_up_to(c, id, &at.order)
     else:
-        at.item = order_at(order_of(c), rank_of(c, id), &at.order)
+        entry_seek(c, id, &at.order, &at.item)
 
 
 cdef void stream_after(Kernel *k, Collection *c, StreamPlace place,
@@ -466,9 +446,9 @@ cdef void stream_after(Kernel *k, Collection *c, StreamPlace place,
     at.step = 0
     at.wants = NULL
     at.by = NULL
-    at.item = order_at(order_of(c), rank_of(c, place.id), &at.order)
-    if at.item != NULL and is_at(at.item, place.id):
-        at.item = order_next(&at.order)
+    entry_seek(c, place.id, &at.order, &at.item)
+    if at.item != NULL and is_at(at.item, &at.order, place.id):
+        at.item = entry_next(&at.order)
     low = order_rank(arrived, place.number + 1, span(b"", 0))
     while low < high:                      # the later they came, the newer was what was there
         middle = (low + high) // 2
@@ -485,56 +465,82 @@ cdef void skip_late(StreamCursor *at) noexcept nogil:
     cdef Stream *s = stream_of(at.c)
     cdef StreamId first, last
     cdef size_t n = 0
-    while at.item != NULL and table_find(&s.late, element_key(at.item.e), STREAM_ID,
-                                         at.item.e.hash) != NULL:
-        last = id_of(element_key(at.item.e))
+    cdef char name[16]
+    while at.item != NULL:
+        last = entry_id(at.item, &at.order)
+        put_id(name, last)
+        if find_late(at.c, name, key_hash(at.k, name, STREAM_ID)) == NULL:
+            break
         if n == 0:
             first = last
         n += 1
         if id_below(last, s.run_end) and not id_below(last, s.run_begin):
-            at.item = order_at(order_of(at.c), rank_of(at.c, s.run_end), &at.order)
+            entry_seek(at.c, s.run_end, &at.order, &at.item)
             last = s.run_end
         else:
-            at.item = order_next(&at.order)
+            at.item = entry_next(&at.order)
     if n > LATE_RUN and (rank_of(at.c, last) - rank_of(at.c, first)
                          > rank_of(at.c, s.run_end) - rank_of(at.c, s.run_begin)):
         s.run_begin = first
         s.run_end = last
 
 
-cdef int next_arrived(StreamCursor *at, Element **m) noexcept nogil:
-    cdef Table *late = &stream_of(at.c).late
-    m[0] = NULL
-    while at.late != NULL and m[0] == NULL:
-        m[0] = table_find(&at.c.table, element_key(at.late.e), STREAM_ID, at.late.e.hash)
-        if m[0] == NULL:
+cdef inline void stand_there(StreamCursor *at) noexcept nogil:
+    """On the next one by id."""
+    at.on = at.item[0]
+    at.on_at = at.order
+    at.item = entry_next(&at.order) if at.step >= 0 else entry_prev(&at.order)
+
+
+cdef int next_arrived(StreamCursor *at) noexcept nogil:
+    cdef int there = 0
+    while at.late != NULL and not there:
+        there = entry_place(at.k, at.c, element_name(at.late.e), at.late.e.hash, &at.on,
+                            &at.on_at)
+        if not there:
             at.late = order_next(&at.arrived)
-    if table_count(late):
+    if table_count(&stream_of(at.c).late):
         skip_late(at)
-    if at.item != NULL and (m[0] == NULL or not id_below(behind(at.late.e),
-                                                         id_of(element_key(at.item.e)))):
-        m[0] = at.item.e
-        at.item = order_next(&at.order)
-    elif m[0] != NULL:
+    if at.item != NULL and (not there or not id_below(behind(at.late.e),
+                                                      entry_id(at.item, &at.order))):
+        stand_there(at)
+        return 1
+    if there:
         at.late = order_next(&at.arrived)
-    return m[0] != NULL
+    return there
 
 
 cdef int stream_next(StreamCursor *at) noexcept nogil:
-    cdef Element *m
+    cdef int there
     while True:
-        m = at.item.e if at.item != NULL else NULL
-        if at.step == 0:
-            next_arrived(at, &m)
-        elif m != NULL:
-            at.item = order_next(&at.order) if at.step > 0 else order_prev(&at.order)
-        if at.wants == NULL or at.wants(at, m) or m == NULL:
-            break
-    if m == NULL:
-        return 0
-    at.id = id_of(element_key(m))
-    at.fields = field_view(at.k, m)
-    return 1
+        there = at.step != 0 and at.item != NULL
+        if there:
+            stand_there(at)
+        elif at.step == 0:
+            there = next_arrived(at)
+        if there:
+            at.id = entry_id(&at.on, &at.on_at)
+        if at.wants == NULL or at.wants(at, there) or not there:
+            return there
+
+
+cdef Span stream_fields(StreamCursor *at) noexcept nogil:
+    cdef Buffer *room = &at.k.scratch.entry
+    cdef SealedEntry x
+    cdef size_t n
+    if not sealed_n(at.on.e):
+        return field_view(at.k, at.on.e)
+    sealed_fields(sealed_of(at.on.e), at.on_at.within, &x)
+    n = fields_size(sealed_of(at.on.e), &x)
+    room.n = 0
+    fields_put(sealed_of(at.on.e), &x, buffer_need(room, n))
+    return span(room.p, n)
+
+
+cdef int stream_find(StreamCursor *at, StreamId id) noexcept nogil:
+    if at.item == NULL or not is_at(at.item, &at.order, id):
+        stream_seek(at.k, at.c, id, 0, at)
+    return at.item != NULL and is_at(at.item, &at.order, id) and stream_next(at)
 
 
 # ---- the types -----------------------------------------------------------------------------------
@@ -594,7 +600,7 @@ cdef int head_sound(const Effect *x) noexcept nogil:
 cdef int stream_free_some(Collection *c, int *most) noexcept nogil:
     cdef Stream *s = stream_of(c)
     cdef OrderCursor at
-    if order_free_some(order_of(c), most):
+    if blocks_free_some(c, most) or order_free_some(order_of(c), most):
         return 1
     while s.arrived.n:
         if most[0] <= 0:
@@ -607,6 +613,7 @@ cdef int stream_free_some(Collection *c, int *most) noexcept nogil:
 
 
 cdef void stream_forget(Collection *c) noexcept nogil:
+    memset(sealing_of(c), 0, sizeof(Sealing))
     table_init(&stream_of(c).late)
     order_forget(&stream_of(c).arrived)
     memset(writers_of(c), 0, sizeof(Buffer))
@@ -614,7 +621,8 @@ cdef void stream_forget(Collection *c) noexcept nogil:
 
 cdef size_t stream_memory(Collection *c) noexcept nogil:
     cdef Stream *s = stream_of(c)
-    return (members_memory(c) + order_memory(order_of(c)) + order_memory(&s.arrived)
+    return (members_memory(c) + s.sealing.bytes + order_memory(order_of(c))
+            + order_memory(&s.arrived)
             + writers_of(c).cap + table_memory(&s.late)
             + table_count(&s.late) * (24 + STREAM_ID + sizeof(StreamId)))
 
@@ -623,18 +631,13 @@ cdef int stream_check(Kernel *k, Collection *c) noexcept nogil:
     """0 sound, else the number of the broken invariant."""
     cdef Stream *s = stream_of(c)
     cdef OrderCursor at
-    cdef Item *item = order_at(order_of(c), 0, &at)
+    cdef Item *item
     cdef StreamId newest
-    if order_of(c).n != c.live or table_count(&c.table) != c.live:
-        return 1
-    while item != NULL:
-        if item.sort_key != member_sort_key(k, c, item.e) or element_klen(item.e) != STREAM_ID:
-            return 2
-        if table_find(&c.table, element_key(item.e), STREAM_ID, item.e.hash) != item.e:
-            return 3
-        if id_below(s.newest, id_of(element_key(item.e))):
-            return 4
-        item = order_next(&at)
+    if entries_check(k, c):
+        return 100 + entries_check(k, c)
+    item = last_up_to(c, s.newest, &at)
+    if order_of(c).n and (item == NULL or entry_next(&at) != NULL):
+        return 4
     if order_check(&s.arrived) or s.arrived.n != table_count(&s.late):
         return 5
     memset(&newest, 0, sizeof(StreamId))
@@ -673,7 +676,8 @@ cdef void fill_stream() noexcept:
     t.dropped = stream_dropped
     t.sound = stream_sound
     t.check = stream_check
-    t.shown = zset_shown
+    t.cells = entries_cells
+    t.shown = entries_shown
     t = &types[<int>T_STREAM_HEAD]
     t.rank = -1
     t.sound = head_sound

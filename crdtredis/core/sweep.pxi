@@ -19,7 +19,7 @@
 # moments where they are many: at most every second, and at least every minute, since XCFGSET and
 # the setting may shorten the time. A round begins a second after the one before, and only in a
 # process that has had a stream. The place is kept as numbers; what is passed over as a bucket
-# changes, the next round comes to.
+# changes, the next round comes to. And as it comes by, entries are sealed (core/entries.pxi).
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -109,6 +109,7 @@ cdef int sweep_stream(Kernel *k, uint32_t db, Element *e, int *most) noexcept no
             remove_key(k, db, e, 0)
             op_end(k)
         return 1
+    seal_quiet(k, s, most)
     if (groups_of(s) == NULL or groups_data(groups_of(s)).produced.n == 0
             or groups_data(groups_of(s)).look_at > k.now):
         return 1

@@ -761,16 +761,21 @@ cdef int take_member(Taking *t, const StateItem *x, int sort, int act) noexcept 
     if takes_plain(x):
         take_dot(t, x.actor, x.seq, &dot, &index)
         take_stamp(t, sort == SORT_SET, x.stamp, x.stamped, &stamp)
+        if sort == SORT_STREAM and m == NULL:
+            if stays_sealed(t, x, flags, dot, stamp):
+                return 1
+            m = table_find(&t.c.table, x.name.p, x.name.n, hash)
         if m == NULL:
             if observed_before(&t.join, dot):
                 return 1
             m = put_plain(k, &t.c.table, &t.c.live, x, hash, flags, dot, stamp)
             index_member(k, t.c, m)
-            if sort == SORT_STREAM:
-                stream_arrived(k, t.c, element_name(t.e), x.name, hash, 0)
             note_dot(t, dot)
             m.meta |= E_NAMED * t.join.removes
             t.join.changed = 1
+            if sort == SORT_STREAM:
+                stream_arrived(k, t.c, element_name(t.e), x.name, hash, 0)
+                seal_behind(k, t.c, id_of(x.name.p))
             return 1
         if (m.meta & E_PLAIN and m.dot == dot
                 and plain_stays(&t.join, m, flags, stamp, x.value)):
@@ -783,8 +788,33 @@ cdef int take_member(Taking *t, const StateItem *x, int sort, int act) noexcept 
     else:
         take_cell(t, x, sort, &cell)
         take_counters(t, x, &cell)
+        if sort == SORT_STREAM and m == NULL and open_around(k, t.c, id_of(x.name.p)):
+            m = table_find(&t.c.table, x.name.p, x.name.n, hash)
     join_member(t, x.name, hash, m, &cell)
     return 1
+
+
+cdef int stays_sealed(Taking *t, const StateItem *x, uint32_t flags, uint64_t dot,
+                      uint64_t stamp) noexcept nogil:
+    """Is an entry that does not stand by itself here as it is there? Then it is marked. Else it
+    stands by itself now, or is not here, and may come."""
+    cdef Collection *c = t.c
+    cdef OrderCursor at
+    cdef Item *item
+    cdef Element *m
+    if sealing_of(c).n == 0 or is_above_all(c, id_of(x.name.p)):
+        return 0
+    entry_seek(c, id_of(x.name.p), &at, &item)
+    if item != NULL and sealed_n(item.e) and is_at(item, &at, id_of(x.name.p)):
+        m = entry_element(item, &at, &t.k.scratch.entry)
+        if m.dot == dot and plain_stays(&t.join, m, flags, stamp, x.value):
+            if t.join.removes:
+                sealed_of(item.e).named |= row_bit(sealed_of(item.e), at.within)
+            return 1
+    elif observed_before(&t.join, dot):
+        return 1                           # it has gone here
+    open_around(t.k, c, id_of(x.name.p))
+    return 0
 
 
 cdef int take_of_group(Taking *t, const StateItem *x, int act) noexcept nogil:

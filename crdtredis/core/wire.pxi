@@ -64,6 +64,21 @@ cdef inline size_t far_size(Span s) noexcept nogil:
     return 1 + span_size(s) if s.n else 0
 
 
+cdef inline uint64_t big_endian(const char *p) noexcept nogil:
+    """8 bytes."""
+    cdef uint64_t v = 0
+    cdef int i
+    for i in range(8):
+        v = v << 8 | <uint8_t>p[i]
+    return v
+
+
+cdef inline void put_big_endian(char *to, uint64_t v) noexcept nogil:
+    cdef int i
+    for i in range(8):
+        to[i] = <char>(v >> (56 - 8 * i))
+
+
 cdef int get_varint(const char **p, const char *end, uint64_t *v) noexcept nogil:
     cdef uint64_t x = 0
     cdef int shift = 0

@@ -50,7 +50,7 @@ import sys
 import time
 
 from crdtredis._core import (Replica, StateReader, StateWriter, batch_ranges, probe_members,
-                             probe_memory, probe_pack,
+                             probe_memory, probe_pack, probe_seal,
                              shared_batch, slice_batch)
 from crdtredis._engine import Executor
 from crdtredis.clocks import actor_id, observed
@@ -543,6 +543,8 @@ class World:
         self.evict_dice = random.Random(f"evictions {seed}")
         self.pack_dice = random.Random(f"packed {seed}")
         self.packs = self.pack_dice.choice([0, 0.02, 0.3])           # of the steps of each node
+        self.seal_dice = random.Random(f"sealed {seed}")
+        self.seals = self.seal_dice.choice([0, 0.02, 0.5])           # of the steps of each node
         self.evictions = self.evict_dice.choice([0, 0, 0.01, 0.1])   # of the steps of each node
         # of a process that makes effects in the shorter form, beside others that do not
         self.forms = random.Random(f"forms {seed}")
@@ -631,6 +633,8 @@ class World:
         for node in self.nodes:
             if node.up and self.pack_dice.random() < self.packs:
                 probe_pack(node.replica)
+            if node.up and self.seal_dice.random() < self.seals:
+                probe_seal(node.replica, self.seal_dice.getrandbits(63))
         for node in self.nodes:
             if node.up and self.sync_dice.random() < self.syncs:
                 Sync.step(node)
