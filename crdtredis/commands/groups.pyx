@@ -20,8 +20,7 @@ from crdtredis._core cimport (ELSEWHERE_ROOM, GONE_MOST, STREAM_ID, T_STREAM, Co
                               group_new, group_set, is_unowned, key_prepare, op_room,
                               pending_claim, pending_from, pending_last, pending_remove,
                               siphash64, stream_fields, stream_find, stream_len, stream_next,
-                              stream_seek,
-                              stream_top)
+                              stream_seek, stream_top)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_SCRIPT, Call, consume, is_word, native,
                                 refuse, refuse_syntax, wait_for_keys, wait_is_over,
                                 wait_to_answer, wait_to_look)

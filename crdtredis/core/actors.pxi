@@ -178,3 +178,8 @@ cdef uint64_t actor_observed(Actors *a, uint16_t who, uint16_t of) noexcept nogi
     """The highest seq of `of` that `who` is known to have applied."""
     cdef uint64_t x = vector_get(&a.v[who].deps, of), y = vector_get(&a.v[who].told, of)
     return x if x > y else y
+
+
+cdef inline int actor_is_here(Actors *a, uint16_t who) noexcept nogil:
+    """Is all applied here that `who` is known to have made?"""
+    return a.v[who].applied >= actor_observed(a, who, who)

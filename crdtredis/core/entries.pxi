@@ -478,22 +478,9 @@ cdef int blocks_free_some(Collection *c, int *most) noexcept nogil:
     return 0
 
 
-cdef int entries_cells(Walk *w) noexcept nogil:
-    """Walk.step: all of them are live."""
-    cdef Item *item
-    if w.pos == 0:
-        w.pos = 1
-        item = order_at(order_of(w.c), 0, &w.at.order)
-    else:
-        item = entry_next(&w.at.order)
-    if item == NULL:
-        return 0
-    walk_element(w, entry_element(item, &w.at.order, &w.steps))
-    return 1
-
-
-cdef int entries_shown(Walk *w) noexcept nogil:
-    """Its room is another than that of look-ups, for what is shown is what others are made of."""
+cdef Element *entries_step(Walk *w) noexcept nogil:
+    """The next one, or NULL. Its room is another than that of look-ups, for what is shown is what
+    others are made of."""
     cdef Order *o = order_of(w.c)
     cdef Item *item
     if w.pos == 0:
@@ -503,11 +490,24 @@ cdef int entries_shown(Walk *w) noexcept nogil:
         item = entry_prev(&w.at.order)
     else:
         item = entry_next(&w.at.order)
-    if item == NULL:
+    return entry_element(item, &w.at.order, &w.steps) if item != NULL else NULL
+
+
+cdef int entries_cells(Walk *w) noexcept nogil:
+    """Walk.step: all of them are live."""
+    cdef Element *m = entries_step(w)
+    if m != NULL:
+        walk_element(w, m)
+    return m != NULL
+
+
+cdef int entries_shown(Walk *w) noexcept nogil:
+    cdef Element *m = entries_step(w)
+    if m != NULL:
+        walk_name(w, m)
+    else:
         buffer_free(&w.steps)
-        return 0
-    walk_name(w, entry_element(item, &w.at.order, &w.steps))
-    return 1
+    return m != NULL
 
 
 cdef int entries_check(Kernel *k, Collection *c) noexcept nogil:

@@ -18,9 +18,8 @@
 # *late* if it has not observed all of them. Where one touches a text, the key is marked, and a
 # moment later written anew, as a SET that leaves the deadline alone would: once all is here that
 # the others have made meanwhile, as far as that can be known, for such a SET hides what it has not
-# observed. So would any replica for
-# which it was late; of those SETs one wins, and what stood there differently is gone everywhere. No
-# op is late without such a loss (test_patches.py).
+# observed. So would any replica for which it was late; of those SETs one wins, and what stood there
+# differently is gone everywhere. No op is late without such a loss (test_patches.py).
 #
 # A checkpoint tells `folded` as of the beginning of its walk, and so does a state that is given:
 # who joins it has folded that, too, and a join is late where either side lacks what the other
@@ -66,7 +65,7 @@ cdef int observers_begin(Observers *o, Kernel *k) noexcept nogil:
         if slot == k.me or a.v[slot].closed or (a.v[slot].applied == 0 and not newest):
             continue
         o.counts[slot] = 1
-        sound &= a.v[slot].applied >= actor_observed(a, slot, slot)
+        sound &= actor_is_here(a, slot)
     return sound and others >= k.texts.others
 
 
@@ -119,8 +118,7 @@ cdef int is_complete(Kernel *k) noexcept nogil:
     cdef Actors *a = &k.actors
     cdef uint32_t i
     for i in range(a.n):
-        if (not a.v[i].gone and not a.v[i].closed
-                and a.v[i].applied < actor_observed(a, <uint16_t>i, <uint16_t>i)):
+        if not (a.v[i].gone or a.v[i].closed or actor_is_here(a, <uint16_t>i)):
             return 0
     return not k.texts.apart
 

@@ -28,7 +28,7 @@ cdef int tombstone_may_go(Kernel *k, const Count *t) noexcept nogil:
     cdef Actors *a = &k.actors
     return t.actor == k.me or t.actor == k.home.slot or (
         actor_observed(a, t.actor, dot_slot(t.rare.cancelled_by)) >= dot_seq(t.rare.cancelled_by)
-        and a.v[t.actor].applied >= actor_observed(a, t.actor, t.actor)) or (
+        and actor_is_here(a, t.actor)) or (
         a.v[t.actor].closed)
 
 

@@ -415,12 +415,11 @@ class Service:
         """Is one of those that there are, or may be, not connected with this replica now? From any
         thread."""
         there, peers = self.replicas_there(), list(self.registry.peers)
-        heard = time.monotonic() - self.runtime.settings.silence
         called = {p.replica for p in peers}
-        there_now = {p.replica for p in peers if p.state == "up"} | {
-            s.replica for s in list(self.sessions.by_replica.values())
-            if s.replica not in called and s.last_request >= heard}
-        return there is None or not there <= there_now | {self.registry.members.own}
+        up = {p.replica for p in peers if p.state == "up"} | {
+            r for r, seconds in self.sessions.silent().items()
+            if r not in called and seconds <= self.runtime.settings.silence}
+        return there is None or not there <= up | {self.registry.members.own}
 
     def knows_patches(self, new: bool) -> bool:
         """Does every replica that there is, or may be, understand changes of strings
